@@ -1,0 +1,73 @@
+# The two commands: `make demo` runs the main job, `make test` passes the tests. Both make what they need.
+# `PYTHON=python3.11 make test` chooses the interpreter (3.10 or later); only its venv and pip are assumed.
+
+PYTHON ?= python3
+VENVS ?= .venv
+WORKSTATION := $(VENVS)/workstation
+DEVICE := $(VENVS)/device
+TF_KERAS := $(VENVS)/tf-keras
+# tflite-runtime has no wheel after Python 3.11.
+OLD_PYTHON := $(shell $(PYTHON) -c 'import sys; print("yes" if sys.version_info < (3, 12) else "")')
+PIP_FLAGS := --quiet --disable-pip-version-check
+
+.PHONY: demo test test-workstation test-device lint environments clean
+
+demo: $(WORKSTATION)/ready $(DEVICE)/ready
+	$(WORKSTATION)/bin/python demos/digits.py --device-python $(DEVICE)/bin/python $(DEMO_FLAGS)
+
+test: test-workstation test-device
+
+test-workstation: $(WORKSTATION)/ready $(DEVICE)/ready $(TF_KERAS)/ready
+	EDGEINFER_DEVICE_PYTHON=$(abspath $(DEVICE))/bin/python \
+	EDGEINFER_TF_KERAS_PYTHON=$(abspath $(TF_KERAS))/bin/python \
+	$(WORKSTATION)/bin/python -m pytest tests
+
+test-device: $(DEVICE)/ready
+	EDGEINFER_DEVICE_ENVIRONMENT=$(if $(OLD_PYTHON),tflite-runtime,litert) \
+	$(DEVICE)/bin/python -m pytest tests/edgeinfer
+ifeq ($(OLD_PYTHON),)
+	@echo "***************************************************************************************"
+	@echo "*** tflite-runtime was NOT tested: it has no wheel for this Python. The device       ***"
+	@echo "*** environment took LiteRT instead. PYTHON=python3.11 make test  tests both.        ***"
+	@echo "***************************************************************************************"
+endif
+
+lint: $(WORKSTATION)/ready
+	$(WORKSTATION)/bin/ruff check .
+	$(WORKSTATION)/bin/ruff format --check .
+	$(WORKSTATION)/bin/mypy
+
+environments: $(WORKSTATION)/ready $(DEVICE)/ready $(TF_KERAS)/ready
+
+# The workstation: TensorFlow 2.21, Keras 3, LiteRT, NumPy 2.
+$(WORKSTATION)/ready: pyproject.toml setup.cfg
+	$(PYTHON) -m venv $(WORKSTATION)
+	$(WORKSTATION)/bin/python -m pip install $(PIP_FLAGS) --upgrade pip
+	$(WORKSTATION)/bin/python -m pip install $(PIP_FLAGS) -e '.[convert,headless,demo,dev]'
+	touch $@
+
+# A device: no TensorFlow and, up to Python 3.11, no LiteRT either; the slim line of the README plus the test tools.
+$(DEVICE)/ready: pyproject.toml setup.cfg
+	$(PYTHON) -m venv $(DEVICE)
+	$(DEVICE)/bin/python -m pip install $(PIP_FLAGS) --upgrade pip
+ifneq ($(OLD_PYTHON),)
+	$(DEVICE)/bin/python -m pip install $(PIP_FLAGS) 'tflite-runtime==2.14.0' 'numpy<2' pillow \
+	    'opencv-python-headless<4.12' pytest pytest-timeout hypothesis
+else
+	@echo "*** This Python has no tflite-runtime: the device environment takes LiteRT instead. ***"
+	$(DEVICE)/bin/python -m pip install $(PIP_FLAGS) ai-edge-litert numpy pillow opencv-python-headless \
+	    pytest pytest-timeout hypothesis
+endif
+	$(DEVICE)/bin/python -m pip install $(PIP_FLAGS) --no-deps -e .
+	touch $@
+
+# Keras 2 for old SavedModels: tf-keras alone in an environment of its own, everything else seen through a path file.
+$(TF_KERAS)/ready: $(WORKSTATION)/ready
+	$(PYTHON) -m venv $(TF_KERAS)
+	$(TF_KERAS)/bin/python -m pip install $(PIP_FLAGS) --no-deps 'tf-keras==2.21.0'
+	$(WORKSTATION)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	    > "$$($(TF_KERAS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/workstation.pth"
+	touch $@
+
+clean:
+	rm -rf $(VENVS) build dist *.egg-info demos/output .mypy_cache .ruff_cache .pytest_cache .hypothesis

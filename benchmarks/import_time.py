@@ -1,0 +1,66 @@
+"""Claim: `import edgeinfer` costs at most 1.3 times `import numpy`, and loads no engine and no picture library.
+
+    python benchmarks/import_time.py
+    python benchmarks/import_time.py --python .venv/device/bin/python
+
+Fresh processes, interleaved, so that both see the same machine; the bare start of Python is in both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+from record import versions, write_rows
+
+RUNS = 41
+HEAVY = ("tensorflow", "keras", "cv2", "PIL", "ai_edge_litert", "tflite_runtime")
+STATEMENTS = {
+    "pass": "nothing",
+    "import numpy": "numpy",
+    "import edgeinfer": "edgeinfer",
+}
+
+
+def main() -> None:
+    """Measure and write one row per statement."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--python", default=sys.executable)
+    python = parser.parse_args().python
+    times: dict[str, list[float]] = {statement: [] for statement in STATEMENTS}
+    for _ in range(RUNS):
+        for statement, series in times.items():
+            start = time.perf_counter()
+            subprocess.run([python, "-c", statement], check=True)
+            series.append((time.perf_counter() - start) * 1e3)
+    code = "import edgeinfer, json, sys; print(json.dumps(list(sys.modules)))"
+    loaded = set(json.loads(subprocess.run([python, "-c", code], check=True, capture_output=True).stdout))
+    median = {statement: float(np.median(series)) for statement, series in times.items()}
+    rows = [
+        {
+            "statement": statement,
+            "python": subprocess.run(
+                [python, "-c", "import sys, numpy; print(sys.version.split()[0], 'numpy', numpy.__version__)"],
+                check=True,
+                capture_output=True,
+                text=True,
+            ).stdout.strip(),
+            "runs": RUNS,
+            "median_ms": f"{median[statement]:.1f}",
+            "p95_ms": f"{np.percentile(series, 95):.1f}",
+            "ratio_to_numpy": f"{median[statement] / median['import numpy']:.3f}",
+            "heavy_modules": ", ".join(name for name in HEAVY if name in loaded) if "edgeinfer" in statement else "",
+            "measured_by": versions(),
+        }
+        for statement, series in times.items()
+    ]
+    name = "import-time" if python == sys.executable else "import-time-device"
+    write_rows(name, rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Results as CSV: one file per claim, with the machine in its name and the versions in its rows."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from edgeinfer.machine import machine
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def test_data() -> Path:
+    """Return the folder of real models and data that `EDGEINFER_TEST_DATA` names.
+
+    Raises:
+        SystemExit: It names none.
+    """
+    folder = Path(os.environ.get("EDGEINFER_TEST_DATA", ""))
+    if not os.environ.get("EDGEINFER_TEST_DATA") or not folder.is_dir():
+        raise SystemExit("EDGEINFER_TEST_DATA names no folder with the models and data of this benchmark.")
+    return folder
+
+
+def machine_name() -> str:
+    """Return the machine as a file name: processor and usable cores, e.g. "amd-epyc-2-cores"."""
+    facts = machine()
+    words = f"{facts['board'] or facts['processor'] or facts['architecture']} {facts['usable_cores']} cores"
+    return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
+
+
+def versions() -> str:
+    """Return Python, packages and engines in one cell, e.g. "python 3.11.7, numpy 2.4.6, litert 2.3.0"."""
+    facts = machine()
+    parts = {"python": facts["python"]}
+    for group in (facts["packages"], facts["engines"]):
+        if isinstance(group, dict):
+            parts.update(group)
+    return ", ".join(f"{name} {version}" for name, version in parts.items())
+
+
+def write_rows(name: str, rows: Sequence[Mapping[str, object]]) -> Path:
+    """Write rows to `results/NAME-MACHINE.csv`, print them, and return the path."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}-{machine_name()}.csv"
+    heads = list(dict.fromkeys(key for row in rows for key in row))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, heads, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    widths = {head: max(len(head), *(len(str(row.get(head, ""))) for row in rows)) for head in heads}
+    print("  ".join(head.ljust(widths[head]) for head in heads))
+    for row in rows:
+        print("  ".join(str(row.get(head, "")).ljust(widths[head]) for head in heads))
+    print(f"\n{path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
+    return path

@@ -1,0 +1,78 @@
+"""What the user says of a model and of its data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeinfer.dataset import Dataset
+from edgeinfer.model.metadata import Filter, Normalization, Resize, ResizeMode, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What will be written into the model file, where the model does not say it itself.
+
+    Attributes:
+        task: "classification" or "tensors"; None takes it from the model's output: one row of two or more numbers, or
+            a single probability, is a classification.
+        labels: Names of the classes, index by index; any sequence of strings.
+        normalization: (mean, std) in pixel units: what the model was trained on is `(pixel - mean) / std`. None takes
+            it from a Rescaling or Normalization at the model's front. With such a layer, leave it away or say (0, 1).
+        resize: "stretch", "letterbox" or "crop".
+        filter: See `edgeinfer.model.metadata.Resize`.
+        pad: Grey level of a letterbox's bars.
+        name: A person's name for the model.
+        description: A sentence.
+        version: The author's.
+        author: Whoever made it.
+        license: Name or text.
+
+    Raises:
+        MetadataError: A value that is not known, a std of 0.
+    """
+
+    task: Task | None = None
+    labels: Sequence[str] = ()
+    normalization: tuple[float, float] | None = None
+    resize: ResizeMode = "stretch"
+    filter: Filter = "bilinear"
+    pad: int = 0
+    name: str = ""
+    description: str = ""
+    version: str = ""
+    author: str = ""
+    license: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", tuple(str(label) for label in self.labels))
+        if self.normalization is not None:
+            mean, std = self.normalization
+            object.__setattr__(self, "normalization", (float(mean), float(std)))
+        # Both check their values when they are made.
+        self.resizing()
+        self.normalizing()
+
+    def resizing(self) -> Resize:
+        """Return the three resize fields as the contract's value."""
+        return Resize(self.resize, self.filter, self.pad)
+
+    def normalizing(self) -> Normalization | None:
+        """Return the normalization as the contract's value."""
+        return None if self.normalization is None else Normalization(*self.normalization)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Training:
+    """Data of a run, beside the calibration.
+
+    Attributes:
+        validation: Labelled samples that judge the result: a path in any format of `edgeinfer.dataset`, or a
+            `Dataset`. None compares on calibration samples that were held out.
+        class_offset: Added to classes that the validation data gives as numbers: 1 where the model counts a
+            background class in front.
+    """
+
+    validation: str | Path | Dataset | None = None
+    class_offset: int = 0

@@ -1,0 +1,186 @@
+"""`edgeinfer-convert MODEL ... | annotate`: parses, calls the public functions, prints."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import get_args
+
+from converters.card import Card, Training
+from converters.convert import convert
+from converters.errors import AccuracyDropError
+from converters.metadata import annotate
+from converters.recipe import Quantize, Recipe, Step, Verify
+from converters.report import Report
+from converters.targets import TARGETS, Scheme
+from edgeinfer import __version__
+from edgeinfer.command import Parser, run_command
+from edgeinfer.errors import InputError
+from edgeinfer.files import read_bytes, write_whole
+from edgeinfer.model.metadata import Filter, Normalization, Resize, ResizeMode, Task, read_labels
+from edgeinfer.progress import terminal_progress
+
+_RECIPE_FLAGS = ("scheme", "io", "samples", "max_drop", "no_verify", "target", "seed")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+
+    def run() -> int:
+        # argparse cannot have both a sub-command and a model in the first place.
+        if words[:1] == ["annotate"]:
+            return _annotate(annotate_parser().parse_args(words[1:]))
+        return _convert(convert_parser().parse_args(words))
+
+    return run_command(run, words)
+
+
+def convert_parser() -> argparse.ArgumentParser:
+    """Return the parser of the conversion."""
+    parser = Parser(
+        prog="edgeinfer-convert",
+        usage="edgeinfer-convert MODEL --calibration DATA [options] -o OUT.tflite\n"
+        "       edgeinfer-convert annotate MODEL.tflite [options]",
+        description="Turn a trained Keras model into a quantized, checked and labelled TFLite file.",
+        epilog="Example: edgeinfer-convert birds.keras --calibration photos/ --validation labelled/ --labels "
+        "birds.txt -o birds.tflite. DATA is a folder of pictures, class folders, a folder with labels.csv, an .npz "
+        "(x, y or jpeg, offset, label) or an .npy; uint8 is pixels, floats are the model's own input. Exit codes: "
+        "0 good, 1 a gate failed, 2 wrong usage or input, 3 conversion failed, 5 op not supported, 130 interrupted.",
+    )
+    parser.add_argument("--version", action="version", version=f"edgeinfer {__version__}")
+    parser.add_argument("model", type=Path, help=".keras, .h5 or a SavedModel folder")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="the .tflite file to write")
+    data = parser.add_argument_group("data")
+    data.add_argument("--calibration", type=Path, metavar="DATA", help="samples like those that the device will see")
+    data.add_argument("--validation", type=Path, metavar="DATA", help="labelled samples that judge the result")
+    data.add_argument("--class-offset", type=int, default=0, metavar="N", help="added to classes given as numbers")
+    recipe = parser.add_argument_group("recipe")
+    recipe.add_argument("--recipe", type=Path, help="a recipe file; replaces the other options of this group")
+    recipe.add_argument("--target", help=f"{', '.join(one.name for one in TARGETS)} (default cpu)")
+    recipe.add_argument("--scheme", choices=get_args(Scheme), help="default int8")
+    recipe.add_argument("--io", choices=("int8", "uint8", "float32"), help="tensors at both ends (default int8)")
+    recipe.add_argument("--samples", type=int, help="calibration samples (default 200)")
+    recipe.add_argument("--max-drop", type=float, metavar="X", help="accuracy that may be lost, 0..1 (default 0.01)")
+    recipe.add_argument("--seed", type=int, help="chooses the calibration samples (default 0)")
+    recipe.add_argument("--no-verify", action="store_true", help="do not compare with the float model")
+    _card_options(parser.add_argument_group("what the file says of itself"))
+    _talk_options(parser)
+    return parser
+
+
+def annotate_parser() -> argparse.ArgumentParser:
+    """Return the parser of `annotate`."""
+    parser = Parser(
+        prog="edgeinfer-convert annotate",
+        description="Write into a TFLite file what it should say of itself; the model stays as it is.",
+        epilog="Example: edgeinfer-convert annotate m.tflite --labels birds.txt --normalization 127.5 127.5",
+    )
+    parser.add_argument("model", type=Path, help="a .tflite file")
+    parser.add_argument("-o", "--output", type=Path, help="default: the file itself")
+    parser.add_argument("--task", choices=get_args(Task))
+    _card_options(parser)
+    _talk_options(parser)
+    return parser
+
+
+def _card_options(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument("--labels", type=Path, help="a text file with one label a line")
+    parser.add_argument(
+        "--normalization", type=float, nargs=2, metavar=("MEAN", "STD"), help="in pixel units, e.g. 127.5 127.5"
+    )
+    parser.add_argument("--resize", choices=get_args(ResizeMode), help="how a picture gets the model's size")
+    parser.add_argument("--filter", choices=get_args(Filter), help="how pixels are interpolated (default bilinear)")
+
+
+def _talk_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quiet", action="store_true", help="no progress on the terminal")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--debug", action="store_true", help="show where an error comes from")
+
+
+def _convert(options: argparse.Namespace) -> int:
+    recipe = _recipe(options)
+    card = Card(
+        labels=read_labels(options.labels) if options.labels else (),
+        normalization=tuple(options.normalization) if options.normalization else None,
+        resize=options.resize or "stretch",
+        filter=options.filter or "bilinear",
+    )
+    _check_output(options.output)
+    try:
+        result = convert(
+            options.model,
+            options.calibration,
+            recipe=recipe,
+            card=card,
+            training=Training(validation=options.validation, class_offset=options.class_offset),
+            progress=terminal_progress(quiet=options.quiet or options.json),
+        )
+    except AccuracyDropError as error:
+        if isinstance(error.report, Report) and not options.json:
+            print(error.report, file=sys.stderr)
+        raise
+    result.save(options.output)
+    if options.json:
+        print(json.dumps({"output": str(options.output), **result.report.to_json()}))
+    else:
+        print(f"{result.report}\n\nWrote {options.output}")
+    return 0
+
+
+def _recipe(options: argparse.Namespace) -> Recipe:
+    if options.recipe is not None:
+        both = [name for name in _RECIPE_FLAGS if getattr(options, name) not in (None, False)]
+        if both:
+            raise InputError(
+                "A recipe file and options that a recipe holds exclude each other.",
+                received=", ".join(f"--{name.replace('_', '-')}" for name in both),
+                next_step="Change the recipe file, or leave --recipe away.",
+            )
+        return Recipe.load(options.recipe)
+    given = {field.name: getattr(options, field.name) for field in fields(Quantize)}
+    steps: list[Step] = [Quantize(**{name: value for name, value in given.items() if value is not None})]
+    if not options.no_verify:
+        steps.append(Verify() if options.max_drop is None else Verify(max_drop=options.max_drop))
+    return Recipe(tuple(steps), target=options.target or "cpu", seed=options.seed or 0)
+
+
+def _check_output(path: Path) -> None:
+    # Minutes of work must not end at a folder that is not there.
+    if path.is_dir() or not path.parent.is_dir():
+        raise InputError(
+            "The output cannot be written there.",
+            received=f"`{path}`",
+            expected="a file in a folder that exists",
+            next_step=f"mkdir -p {path.parent}" if not path.is_dir() else "Name a file, e.g. `birds.tflite`.",
+        )
+
+
+def _annotate(options: argparse.Namespace) -> int:
+    data = read_bytes(options.model)
+    resize = None
+    if options.resize or options.filter:
+        resize = Resize(options.resize or "stretch", options.filter or "bilinear")
+    changed = annotate(
+        data,
+        task=options.task,
+        labels=read_labels(options.labels) if options.labels else None,
+        normalization=Normalization(*options.normalization) if options.normalization else None,
+        resize=resize,
+    )
+    output = options.output or options.model
+    write_whole(output, changed)
+    if options.json:
+        print(json.dumps({"output": str(output), "bytes": len(changed)}))
+    else:
+        print(f"Wrote {output}, {len(changed)} bytes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""From what a model is and what its card says to the metadata of the file: one place decides how pixels become input.
+
+The chain is `pixel -> own input -> tensor`: the card's normalization is the first arrow, a rescaling that was taken off
+the model's front is the second. The file declares both as one normalization, so that a device does one step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from converters.card import Card
+from converters.errors import CalibrationError, ConversionError
+from converters.graph.leading import Leading
+from converters.load import ModelFacts
+from edgeinfer.model.metadata import InputSpec, ModelMetadata, Normalization, Rescaling, Task, read
+from edgeinfer.postprocess.classify import class_count
+
+_TWICE = 16.0  # a card's range this many times off pixel units means that somebody else normalizes too
+
+
+def own_inputs(facts: ModelFacts, card: Card) -> tuple[InputSpec, ...]:
+    """Return the model's own inputs, as it was trained, with the normalization that makes them of pixels.
+
+    Raises:
+        CalibrationError: The card normalizes, and the model's first layer does so again.
+    """
+    rescales = facts.leading is not None or facts.per_channel_leading
+    declared = card.normalizing() or (Normalization(0.0, 1.0) if rescales else None)
+    if rescales and declared is not None and declared.std > _TWICE:
+        raise CalibrationError(
+            "The card normalizes pixels, and the model's first layer does so again.",
+            received=f"normalization=({declared.mean:g}, {declared.std:g}) in front of a rescaling layer",
+            expected="no normalization, or (0, 1): the model takes pixels of 0..255",
+            next_step="Leave `normalization` away.",
+        )
+    specs = []
+    for tensor in facts.inputs:
+        spec = InputSpec(name=tensor.name, shape=tensor.shape, dtype=tensor.dtype)
+        if spec.is_image:
+            spec = replace(
+                spec,
+                colour="rgb" if spec.shape[3] == 3 else "grayscale",
+                normalization=declared,
+                resize=card.resizing(),
+            )
+        specs.append(spec)
+    return tuple(specs)
+
+
+def tensor_normalization(own: Normalization | None, leading: Leading | None) -> Normalization | None:
+    """Return the map from pixels to the tensor behind a rescaling that was taken off.
+
+    `tensor = own * scale + offset` and `own = (pixel - mean) / std` give
+    `tensor = (pixel - (mean - offset * std / scale)) / (std / scale)`.
+
+    Raises:
+        ConversionError: The rescaling turns the range around, which a mean and a std cannot say.
+
+    Example:
+        >>> tensor_normalization(Normalization(0, 1), Leading(1 / 127.5, -1.0))
+        Normalization(mean=127.5, std=127.5)
+    """
+    if own is None or leading is None:
+        return own
+    if leading.scale < 0:
+        raise ConversionError(
+            "The model's first layer rescales by a negative number.",
+            received=f"scale={leading.scale:g}",
+            expected="a scale above 0",
+            next_step="Move the sign into the following layer, or convert with float calibration data.",
+        )
+    std = own.std / leading.scale
+    return Normalization(own.mean - leading.offset * std, std)
+
+
+def describe(
+    tflite: bytes, facts: ModelFacts, card: Card, made: Mapping[str, object]
+) -> ModelMetadata:
+    """Return the metadata for a file that was just converted.
+
+    Args:
+        tflite: The converted bytes, still without metadata.
+        facts: Of the model that it came from.
+        card: What the user says.
+        made: For `edgeinfer.json`: how the file was made.
+
+    Raises:
+        MetadataError: Labels fewer or more than the model's classes.
+    """
+    found = read(tflite)
+    own = own_inputs(facts, card)
+    inputs = tuple(
+        replace(
+            spec,
+            colour=mine.colour,
+            normalization=tensor_normalization(mine.normalization, facts.leading),
+            resize=mine.resize,
+            rescaling=None if facts.leading is None else Rescaling(facts.leading.scale, facts.leading.offset),
+        )
+        for spec, mine in zip(found.inputs, own, strict=True)
+    )
+    outputs = found.outputs
+    if card.labels:
+        fitting = [index for index, spec in enumerate(outputs) if class_count(spec) == len(card.labels)]
+        index = fitting[0] if len(fitting) == 1 else 0  # the writer refuses labels that do not fit
+        outputs = (*outputs[:index], replace(outputs[index], labels=tuple(card.labels)), *outputs[index + 1 :])
+    task: Task = card.task or ("classification" if card.labels else found.task)
+    return replace(
+        found,
+        task=task,
+        inputs=inputs,
+        outputs=outputs,
+        name=card.name or facts.name,
+        description=card.description,
+        version=card.version,
+        author=card.author,
+        license=card.license,
+        made=made,
+    )

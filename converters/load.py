@@ -1,0 +1,361 @@
+"""Read a trained model: `.keras`, `.h5` or a SavedModel directory. TensorFlow and Keras load in the child only.
+
+Keras files are always read with `safe_mode=True`: a model file can hold code, and there is no switch to run it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from converters.errors import ConversionError
+from converters.graph.leading import Leading, take_off_leading
+from converters.legacy import explain_load_failure, legacy_layers
+from edgeinfer.errors import InputFileError, MissingDependencyError
+
+__all__ = [
+    "Kind",
+    "LayerFacts",
+    "Loaded",
+    "ModelFacts",
+    "TensorFacts",
+    "load_keras",
+    "load_tf_keras",
+    "model_kind",
+    "save_live_model",
+]
+
+Kind = Literal["keras", "h5", "savedmodel"]
+_SIZE_CURE = (
+    "Build the model again with a fixed size: "
+    "`keras.models.clone_model(model, input_tensors=[keras.Input((224, 224, 3))])`, "
+    "then `clone.set_weights(model.get_weights())`, and save the clone."
+)
+_RESAVE_CURE = 'Save the model again with `model.save("model.keras")`.'
+
+
+@dataclass(frozen=True, slots=True)
+class TensorFacts:
+    """One input or output of a model.
+
+    Attributes:
+        name: As Keras or the SavedModel's signature says it, and as the TFLite file will.
+        shape: With batch 1; -1 where an output's size depends on the data.
+        dtype: NumPy's name.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class LayerFacts:
+    """One layer of a model.
+
+    Attributes:
+        name: Keras' name, behind those of the nested models around it: "base/stem".
+        kind: The class, e.g. "Conv2D".
+    """
+
+    name: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What the parent process learns about a model without importing TensorFlow.
+
+    Attributes:
+        name: The model's own name.
+        kind: What was read.
+        inputs: In the order of the model.
+        outputs: In the order of the model.
+        layers: Keras layers, nested models unfolded; empty for a SavedModel.
+        parameters: Number of weights, trained or not; None for a SavedModel.
+        leading: A rescaling that was taken off the front, or None. If the model's own input was pixels, then the
+            normalization is (mean, std) = (-offset / scale, 1 / scale).
+        per_channel_leading: A rescaling with a value per channel stands at the front and stays there. If the model's
+            own input is pixels, then the normalization is (0, 1).
+        keras: Version of the Keras that read the model; "" for a SavedModel.
+        tensorflow: Version.
+    """
+
+    name: str
+    kind: Kind
+    inputs: tuple[TensorFacts, ...]
+    outputs: tuple[TensorFacts, ...]
+    layers: tuple[LayerFacts, ...] = ()
+    parameters: int | None = None
+    leading: Leading | None = None
+    per_channel_leading: bool = False
+    keras: str = ""
+    tensorflow: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model in memory, with one way to call it.
+
+    Attributes:
+        call: Takes the batch-1 tensors in the order of `facts.inputs`, returns them in that of `facts.outputs`.
+        facts: What it is. The shapes of its outputs are known for sure after tracing.
+    """
+
+    call: Callable[[Sequence[Any]], list[Any]]
+    facts: ModelFacts
+
+
+def model_kind(path: Path) -> Kind:
+    """Say what a path holds, by content and not by name. Needs no TensorFlow.
+
+    Raises:
+        InputFileError: Nothing is there, or it cannot be read.
+        ConversionError: It is no model that can be converted.
+    """
+    expected = "a `.keras` file, a Keras `.h5` file or a SavedModel directory"
+    if path.is_dir():
+        if (path / "saved_model.pb").is_file():
+            return "savedmodel"
+        raise ConversionError(
+            f"`{path}` is a directory, but no SavedModel.",
+            received="no file `saved_model.pb` in it",
+            expected=expected,
+            next_step="Name the directory that holds `saved_model.pb`, or a model file.",
+        )
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+    except OSError as error:
+        raise InputFileError(f"`{path}` cannot be read.", received=str(error), expected=expected) from error
+    if head.startswith(b"\x89HDF\r\n\x1a\n"):
+        return "h5"
+    if head.startswith(b"PK") and zipfile.is_zipfile(path):
+        return "keras"
+    if not head:
+        what = "an empty file"
+    elif head.startswith(b"PK"):
+        what = "a zip file that was cut off"
+    elif head[4:8] == b"TFL3":
+        what = "a TFLite file: it is converted already"
+    else:
+        what = f"a file that begins with {head!r}"
+    raise ConversionError(f"`{path}` is no Keras model.", received=what, expected=expected, next_step=_RESAVE_CURE)
+
+
+def load_keras(path: Path, kind: Kind) -> Loaded:
+    """Read a `.keras` or `.h5` file with Keras 3, and take a leading rescaling off.
+
+    Raises:
+        ConversionError: The file holds code, unknown layers or no model, or an input has no fixed shape.
+        MissingDependencyError: Keras is not installed.
+    """
+    try:
+        import keras
+    except ImportError as error:
+        raise MissingDependencyError(
+            "Keras is not installed.", received=str(error), next_step='pip install "edgeinfer[convert]"'
+        ) from error
+    # Automatic layer names count on from model to model; they would end up in the file's tensor names.
+    keras.backend.clear_session()
+    with _well_named(path, kind) as named:
+        try:
+            model = keras.models.load_model(
+                named, compile=False, safe_mode=True, custom_objects=legacy_layers() if kind == "h5" else None
+            )
+        except (ValueError, TypeError, AttributeError, KeyError, ImportError, OSError, RuntimeError) as error:
+            raise explain_load_failure(error, path) from error
+    return _from_keras(model, kind, keras.__version__)
+
+
+def load_tf_keras(path: Path) -> Loaded:
+    """Read a Keras 2 SavedModel with tf-keras, in an environment that has it.
+
+    Raises:
+        ConversionError: tf-keras cannot read it either.
+        MissingDependencyError: tf-keras is not installed here.
+    """
+    try:
+        import tf_keras
+    except ImportError as error:
+        raise MissingDependencyError(
+            "The interpreter that EDGEINFER_TF_KERAS_PYTHON names has no tf-keras.",
+            received=str(error),
+            next_step="Install it there: `pip install tensorflow==2.21.0 tf-keras==2.21.0 numpy pillow`",
+        ) from error
+    try:
+        model = tf_keras.models.load_model(path, compile=False)
+    except (ValueError, TypeError, AttributeError, KeyError, ImportError, OSError, RuntimeError) as error:
+        raise explain_load_failure(error, path) from error
+    return _from_keras(model, "savedmodel", tf_keras.__version__)
+
+
+@contextmanager
+def _well_named(path: Path, kind: Kind) -> Iterator[Path]:
+    """Give a file the ending that Keras goes by, whatever it is called."""
+    suffix = ".keras" if kind == "keras" else ".h5"
+    if path.suffix == suffix:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="edgeinfer-") as folder:
+        link = Path(folder, "model" + suffix)
+        link.symlink_to(path.resolve())
+        yield link
+
+
+def _from_keras(model: Any, kind: Kind, version: str) -> Loaded:
+    """Describe a Keras model of either generation and make it callable with a flat list of tensors."""
+    import tensorflow as tf
+
+    inputs = tuple(_input_facts(one) for one in _model_inputs(model))
+    _compute_in_float32(model)
+    body, leading, stayed = take_off_leading(model)
+    graph = getattr(body, "_functional", None) or body
+    structure = graph.input
+
+    def call(tensors: Sequence[Any]) -> list[Any]:
+        packed = tf.nest.pack_sequence_as(structure, list(tensors))
+        return list(tf.nest.flatten(graph(packed, training=False)))
+
+    if leading is not None:
+        # The layer that was taken off turned any integers into floats.
+        inputs = tuple(TensorFacts(one.name, one.shape, "float32") for one in inputs)
+    facts = ModelFacts(
+        name=model.name,
+        kind=kind,
+        inputs=inputs,
+        outputs=tuple(
+            TensorFacts(name, (1, *(-1 if size is None else int(size) for size in one.shape[1:])), _name(one.dtype))
+            for name, one in zip(graph.output_names, graph.outputs, strict=True)
+        ),
+        layers=tuple(_layers(model)),
+        parameters=int(model.count_params()),
+        leading=leading,
+        per_channel_leading=stayed and leading is None,
+        keras=version,
+        tensorflow=tf.__version__,
+    )
+    return Loaded(call, facts)
+
+
+def _model_inputs(model: Any) -> list[Any]:
+    try:
+        inputs = getattr(model, "inputs", None)
+    except (AttributeError, ValueError):
+        inputs = None
+    if not inputs:
+        raise ConversionError(
+            f"The model `{model.name}` does not say what goes in.",
+            received=f"{type(model).__name__} without a known input shape",
+            expected="a functional or Sequential model with a `keras.Input`",
+            next_step="Wrap it: `inputs = keras.Input((224, 224, 3))`, `keras.Model(inputs, model(inputs))`; save that.",
+        )
+    return list(inputs)
+
+
+def _input_facts(tensor: Any) -> TensorFacts:
+    name, dtype = str(tensor.name).split(":")[0], _name(tensor.dtype)
+    if dtype == "string" or getattr(tensor, "sparse", False) or getattr(tensor, "ragged", False):
+        raise ConversionError(
+            f"Input `{name}` cannot be converted.",
+            received="text" if dtype == "string" else "a sparse or ragged tensor",
+            expected="a dense tensor of numbers",
+            next_step="Turn text and ragged data into numbers of a fixed shape before the model.",
+        )
+    if tensor.shape is None or any(size is None for size in tuple(tensor.shape)[1:]):
+        raise ConversionError(
+            f"Input `{name}` has no fixed shape.",
+            received=f"shape {tuple(tensor.shape)}",
+            expected="numbers everywhere but for the batch, e.g. (None, 224, 224, 3)",
+            next_step=_SIZE_CURE,
+        )
+    return TensorFacts(name, (1, *(int(size) for size in tuple(tensor.shape)[1:])), dtype)
+
+
+def _name(dtype: Any) -> str:
+    """Return the dtype's name: Keras 3 says a string, tf-keras a `tf.DType`."""
+    return str(getattr(dtype, "name", dtype))
+
+
+def _compute_in_float32(model: Any) -> None:
+    """Undo mixed precision: its half-precision ops are for the training hardware, and TFLite has none."""
+    for layer in model._flatten_layers():
+        if getattr(layer, "compute_dtype", "float32") in ("float16", "bfloat16"):
+            try:
+                layer.dtype_policy = "float32"
+            except AttributeError as error:
+                raise ConversionError(
+                    f"Layer `{layer.name}` computes in half precision.",
+                    received=str(layer.compute_dtype),
+                    expected="float32",
+                    next_step='Build the model again under `keras.config.set_dtype_policy("float32")`.',
+                ) from error
+
+
+def _layers(model: Any, prefix: str = "") -> Iterator[LayerFacts]:
+    for layer in model.layers:
+        if hasattr(layer, "layers"):
+            yield from _layers(layer, f"{prefix}{layer.name}/")
+        elif type(layer).__name__ != "InputLayer":
+            yield LayerFacts(prefix + layer.name, type(layer).__name__)
+
+
+def save_live_model(model: Any, folder: Path) -> Path:
+    """Write a Keras model that is in memory, so that the child can read it. Runs in the caller's process.
+
+    A model of Keras' own layers becomes a `.keras` file. One with custom layers or a Lambda becomes a SavedModel with
+    batch 1: its code is the caller's own, already running here, and only the traced function travels.
+
+    Args:
+        model: A Keras 3 or tf-keras model.
+        folder: Where to put it; must exist.
+
+    Returns:
+        The file or directory that was written.
+
+    Raises:
+        ConversionError: It is no Keras model, has no known input shape, or Keras cannot write it.
+    """
+    if not hasattr(model, "_flatten_layers") or not hasattr(model, "save"):
+        raise ConversionError(
+            "This is no Keras model.",
+            received=f"{type(model).__module__}.{type(model).__name__}",
+            expected="a `keras.Model`, or the path of one",
+        )
+    try:
+        if type(model).__module__.startswith("tf_keras."):
+            path = folder / "model"
+            model.save(path, save_format="tf", include_optimizer=False)
+        elif all(_is_own(layer) for layer in model._flatten_layers()):
+            path = folder / "model.keras"
+            model.save(path)
+        else:
+            path = folder / "model"
+            _export(model, path)
+    except (ValueError, TypeError, AttributeError, NotImplementedError, OSError, RuntimeError) as error:
+        if isinstance(error, ConversionError):
+            raise
+        raise ConversionError(
+            f"Keras cannot write the model `{model.name}`.",
+            received=str(error)[:600],
+            next_step='Try `model.save("model.keras")` or `model.export("model")` yourself, and convert what comes out.',
+        ) from error
+    return path
+
+
+def _is_own(layer: Any) -> bool:
+    """Whether Keras itself can read the layer back without anybody's code."""
+    return type(layer).__module__.startswith("keras.") and type(layer).__name__ != "Lambda"
+
+
+def _export(model: Any, path: Path) -> None:
+    import keras
+
+    facts = [_input_facts(one) for one in _model_inputs(model)]
+    signature = [keras.InputSpec(shape=one.shape, dtype=one.dtype, name=one.name) for one in facts]
+    model.export(path, verbose=False, input_signature=signature)

@@ -1,0 +1,7 @@
+"""`python -m edgeinfer` is the command `edgeinfer`."""
+
+import sys
+
+from edgeinfer.cli import main
+
+sys.exit(main())

@@ -1,0 +1,83 @@
+"""What both command lines share: how errors, interrupts and exit codes reach a person or a program."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from edgeinfer.errors import EdgeInferError, InputError, OutputError
+
+INTERRUPTED = 130
+
+
+class Parser(argparse.ArgumentParser):
+    """An `ArgumentParser` whose complaints go the way of all errors, so that `--json` holds for them too."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the complaint instead of exiting.
+
+        Raises:
+            InputError: Always.
+        """
+        raise InputError(message, expected=" ".join(self.format_usage().split()), next_step=f"{self.prog} --help")
+
+
+def run_command(run: Callable[[], int], arguments: Sequence[str]) -> int:
+    """Call `run` and turn whatever it raises into an exit code and a message.
+
+    Args:
+        run: The command; returns its exit code.
+        arguments: The command line, searched for `--json` and `--debug`: it may be the parser that fails.
+
+    Returns:
+        The exit code: the command's own, that of an `EdgeInferError`, 3 for a system's failure, 130 after Ctrl-C.
+    """
+    level = os.environ.get("EDGEINFER_LOG_LEVEL", "WARNING").upper()
+    logging.basicConfig(format="%(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger().setLevel(level if level in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL") else "WARNING")
+    try:
+        code = run()
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        sys.stderr.write("\nInterrupted.\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader (`| head`) has gone; what is buffered must not be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except EdgeInferError as error:
+        return _report(error, arguments)
+    except OSError as error:
+        if "--debug" in arguments:
+            raise
+        return _report(OutputError(f"The system refused: {error.strerror or error}", received=str(error)), arguments)
+
+
+def error_json(error: EdgeInferError) -> dict[str, object]:
+    """Return an error as `--json` prints it."""
+    return {
+        "error": {
+            "type": type(error).__name__,
+            "message": error.message,
+            "received": error.received,
+            "expected": error.expected,
+            "next": error.next_step,
+        }
+    }
+
+
+def _report(error: EdgeInferError, arguments: Sequence[str]) -> int:
+    if "--debug" in arguments:
+        traceback.print_exception(error)
+    if "--json" in arguments:
+        sys.stdout.write(json.dumps(error_json(error)) + "\n")
+    elif "--debug" not in arguments:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+    return error.exit_code

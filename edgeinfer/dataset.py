@@ -1,0 +1,250 @@
+"""Data on disk as samples: folders of pictures and NumPy files, labelled or not, for evaluation and calibration."""
+
+from __future__ import annotations
+
+import csv
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinfer.errors import InputError, InputFileError
+
+PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+FORMATS = (
+    "a folder of class folders, a folder with labels.csv (file,class), a folder of pictures, "
+    "an .npz with x (and y), an .npz with jpeg, offset, label, classes, or an .npy"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Samples that can be counted and taken one by one; a picture is read only when it is taken.
+
+    Attributes:
+        name: Where it came from.
+        sources: What each sample is: a path, an encoded picture's bytes, or an array. uint8 arrays are pictures,
+            float arrays the model's own input.
+        truth: (n,) int64 class per sample, counted as `classes` or the file counts them; None without labels.
+        classes: Names of the classes where the data has them; `truth` indexes it.
+    """
+
+    name: str
+    sources: Sequence[Any]
+    truth: NDArray[np.int64] | None = None
+    classes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self.sources[index] for index in range(len(self)))
+
+    def take(self, indices: NDArray[np.int64]) -> Dataset:
+        """Return the samples at these indices, in their order."""
+        return Dataset(
+            self.name,
+            [self.sources[int(index)] for index in indices],
+            None if self.truth is None else self.truth[indices],
+            self.classes,
+        )
+
+
+class _Packed(Sequence[bytes]):
+    """Encoded pictures that lie one behind the other in one array: picture i is `data[offset[i]:offset[i + 1]]`."""
+
+    def __init__(self, data: NDArray[np.uint8], offset: NDArray[np.integer[Any]]) -> None:
+        self._data = data
+        self._offset = offset
+
+    def __len__(self) -> int:
+        return len(self._offset) - 1
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._data[int(self._offset[index]) : int(self._offset[index + 1])].tobytes()
+
+
+def open_dataset(path: str | Path) -> Dataset:
+    """Open data in any of the known formats.
+
+    Args:
+        path: A folder or a file; see `FORMATS`.
+
+    Raises:
+        InputFileError: There is nothing at this path.
+        InputError: The format is not known, or the data contradicts itself.
+    """
+    place = Path(path)
+    if place.is_dir():
+        data = _open_folder(place)
+    elif place.suffix.lower() in (".npz", ".npy"):
+        data = _open_numpy(place)
+    elif place.exists():
+        raise InputError("This is no data set.", received=f"`{place}`", expected=FORMATS)
+    else:
+        raise InputFileError("There is no data here.", received=f"`{place}`", expected=FORMATS)
+    if not len(data):
+        raise InputError(f"`{place}` holds no samples.", expected=FORMATS)
+    return data
+
+
+def match_classes(data: Dataset, labels: Sequence[str], class_count: int, *, class_offset: int = 0) -> NDArray[np.int64]:
+    """Return the truth in the model's own counting.
+
+    Names beat numbers: where every class name of the data is one of the model's labels (case, spaces, `_` and `-`
+    ignored), they are matched by name; otherwise class i of the data is class `i + class_offset` of the model.
+
+    Args:
+        data: Labelled data.
+        labels: The model's, index by index; may be empty.
+        class_count: How many classes the model tells apart.
+        class_offset: 1 where the model counts a background class in front of the data's classes.
+
+    Returns:
+        (n,) int64.
+
+    Raises:
+        InputError: The data has no labels, or more classes than the model.
+    """
+    if data.truth is None:
+        raise InputError(f"`{data.name}` has no labels.", expected=f"labelled data: {FORMATS}")
+    index = {_plain(label): number for number, label in reversed(list(enumerate(labels)))}
+    if data.classes and all(_plain(name) in index for name in data.classes):
+        truth = np.array([index[_plain(name)] for name in data.classes], dtype=np.int64)[data.truth]
+    else:
+        truth = data.truth + class_offset
+    if truth.min() < 0 or truth.max() >= class_count:
+        raise InputError(
+            f"`{data.name}` has classes that the model has not.",
+            received=f"classes {int(truth.min())} to {int(truth.max())}",
+            expected=f"0 to {class_count - 1}",
+            next_step="Check --labels and --class-offset.",
+        )
+    return truth
+
+
+def _plain(name: str) -> str:
+    return "".join(character for character in name.casefold() if character not in " _-")
+
+
+def _open_folder(folder: Path) -> Dataset:
+    table = folder / "labels.csv"
+    if table.is_file():
+        return _open_table(folder, table)
+    classes = sorted(child.name for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+    if classes:
+        paths: list[Path] = []
+        truth: list[int] = []
+        for number, name in enumerate(classes):
+            found = _pictures(folder / name, "**/*")
+            paths += found
+            truth += [number] * len(found)
+        return Dataset(str(folder), paths, np.array(truth, dtype=np.int64), tuple(classes))
+    return Dataset(str(folder), _pictures(folder, "*"))
+
+
+def _pictures(folder: Path, pattern: str) -> list[Path]:
+    return sorted(path for path in folder.glob(pattern) if path.suffix.lower() in PICTURES)
+
+
+def _open_table(folder: Path, table: Path) -> Dataset:
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as lines:
+            rows = [row for row in csv.reader(lines) if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"`{table}` cannot be read as CSV.", received=str(error)) from error
+    if rows and len(rows[0]) > 1 and not _is_whole(rows[0][1]):
+        rows = rows[1:]  # the heading
+    truth: list[int] = []
+    for number, row in enumerate(rows, start=1):
+        if len(row) < 2 or not _is_whole(row[1]):
+            raise InputError(
+                f"Row {number} of `{table}` is not `file,class`.", received=",".join(row), expected="parrot.jpg,88"
+            )
+        truth.append(int(row[1]))
+    paths = [folder / row[0] for row in rows]
+    missing = [path.name for path in paths if not path.is_file()]
+    if missing:
+        raise InputFileError(
+            f"`{table}` names {len(missing)} files that are not there.", received=", ".join(missing[:5])
+        )
+    return Dataset(str(folder), paths, np.array(truth, dtype=np.int64))
+
+
+def _is_whole(text: str) -> bool:
+    return text.strip().lstrip("+-").isdecimal()
+
+
+def _open_numpy(path: Path) -> Dataset:
+    try:
+        if path.suffix.lower() == ".npy":
+            return from_arrays(np.load(path, mmap_mode="r", allow_pickle=False), name=str(path))
+        with np.load(path, allow_pickle=False) as archive:
+            names = set(archive.files)
+            if {"jpeg", "offset"} <= names:
+                return _packed(path, {name: archive[name] for name in names & {"jpeg", "offset", "label", "classes"}})
+            if "x" in names:
+                return from_arrays(archive["x"], archive["y"] if "y" in names else None, name=str(path))
+    except FileNotFoundError as error:
+        raise InputFileError("There is no such file.", received=f"`{path}`") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"`{path}` cannot be read as a NumPy file.", received=str(error)) from error
+    raise InputError(
+        f"`{path}` holds none of the known arrays.", received=", ".join(sorted(names)) or "nothing", expected=FORMATS
+    )
+
+
+def _packed(path: Path, arrays: dict[str, NDArray[Any]]) -> Dataset:
+    data, offset = arrays["jpeg"], arrays["offset"]
+    rising = offset.ndim == 1 and len(offset) > 1 and offset.dtype.kind in "iu" and bool(np.all(np.diff(offset) > 0))
+    if data.dtype != np.uint8 or not rising or int(offset[0]) < 0 or int(offset[-1]) > len(data):
+        raise InputError(
+            f"`offset` of `{path}` does not cut `jpeg` into pictures.",
+            received=f"{data.dtype} jpeg of {data.size} bytes, offset of shape {offset.shape}",
+            expected="uint8 bytes, and whole numbers that rise from 0 to their count",
+        )
+    truth = arrays.get("label")
+    classes = tuple(str(name) for name in arrays["classes"]) if "classes" in arrays else ()
+    return Dataset(str(path), _Packed(data, offset), _truth(truth, len(offset) - 1, str(path)), classes)
+
+
+def from_arrays(x: NDArray[Any], y: NDArray[Any] | None = None, *, name: str = "the arrays") -> Dataset:
+    """Return arrays as a data set.
+
+    Args:
+        x: (n, ...) uint8 pictures (height, width[, 1 or 3]), or floats: the model's own input.
+        y: (n,) or (n, 1) whole numbers, one class a sample; one-hot rows (n, classes) are understood too.
+        name: For messages.
+
+    Raises:
+        InputError: Wrong dtype or shape.
+    """
+    if x.ndim < 2 or (x.dtype != np.uint8 and x.dtype.kind != "f"):
+        raise InputError(
+            f"`x` of {name} is neither pictures nor model input.",
+            received=f"shape {x.shape}, {x.dtype}",
+            expected="(n, height, width[, channels]) uint8, or (n, *input shape) floats",
+        )
+    return Dataset(name, x, _truth(y, len(x), name))
+
+
+def _truth(y: NDArray[Any] | None, samples: int, name: str) -> NDArray[np.int64] | None:
+    if y is None:
+        return None
+    if y.ndim == 2 and y.shape[1] > 1 and len(y) == samples:
+        return y.argmax(axis=1).astype(np.int64)
+    flat = y.reshape(-1)
+    whole = flat.dtype.kind in "iub" or (flat.dtype.kind == "f" and bool(np.all(flat == np.round(flat))))
+    if len(flat) != samples or not whole:
+        raise InputError(
+            f"The labels of {name} do not fit its samples.",
+            received=f"labels of shape {y.shape}, {y.dtype}",
+            expected=f"({samples},) whole numbers",
+        )
+    return flat.astype(np.int64)

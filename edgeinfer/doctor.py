@@ -1,0 +1,111 @@
+"""What is on this machine, what is missing, and the exact line that cures it."""
+
+from __future__ import annotations
+
+import struct
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeinfer.errors import EdgeInferError
+from edgeinfer.machine import machine, package_version
+from edgeinfer.preprocess.golden import check_golden
+from edgeinfer.preprocess.image import opencv
+from edgeinfer.runtime.engines import find_engine, install_line, installed_engines
+
+SLIM_LINE = (
+    "pip install 'tflite-runtime==2.14.0' 'numpy<2' pillow 'opencv-python-headless<4.12' "
+    "&& pip install --no-deps edgeinfer"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding.
+
+    Attributes:
+        name: What was looked at.
+        ok: False where something must be mended before models run well.
+        found: What was found.
+        cure: The line to type, or "" where nothing is needed.
+    """
+
+    name: str
+    ok: bool
+    found: str
+    cure: str = ""
+
+
+def examine() -> tuple[Check, ...]:
+    """Look at Python, the engines, NumPy, Pillow, OpenCV, the preprocessing and the processor."""
+    return (_python(), _engine(), _numpy(), _pillow(), _opencv(), _golden(), _governor())
+
+
+def _python() -> Check:
+    bits = struct.calcsize("P") * 8
+    found = f"Python {sys.version.split()[0]}, {bits} bit on {machine()['architecture']}"
+    narrow_on_wide = bits == 32 and machine()["architecture"] in ("aarch64", "x86_64")
+    if narrow_on_wide:
+        # pip's markers see the 64-bit kernel and would choose wheels that this Python cannot load.
+        return Check("python", True, f"{found} (a 32-bit system under a 64-bit kernel)", SLIM_LINE)
+    return Check("python", True, found)
+
+
+def _engine() -> Check:
+    found = ", ".join(f"{engine.name} {engine.version}" for engine in installed_engines())
+    try:
+        chosen = find_engine()
+    except EdgeInferError as error:
+        return Check("engine", False, found or "none", error.next_step or install_line())
+    return Check("engine", True, f"{found} (in use: {chosen.name})")
+
+
+def _numpy() -> Check:
+    found = f"numpy {np.__version__}"
+    engines = [engine.name for engine in installed_engines()]
+    if int(np.__version__.split(".")[0]) >= 2 and engines[:1] == ["tflite-runtime"]:
+        return Check("numpy", False, f"{found}: tflite-runtime needs NumPy 1", "pip install 'numpy<2'")
+    return Check("numpy", True, found)
+
+
+def _pillow() -> Check:
+    version = package_version("pillow")
+    if version is None:
+        return Check("pillow", False, "not installed", "pip install pillow")
+    return Check("pillow", True, f"pillow {version}")
+
+
+def _opencv() -> Check:
+    versions = [
+        f"{name} {version}"
+        for name in ("opencv-python", "opencv-python-headless", "opencv-contrib-python")
+        if (version := package_version(name)) is not None
+    ]
+    limit = "'opencv-python-headless<4.12'" if int(np.__version__.split(".")[0]) < 2 else "opencv-python-headless"
+    if opencv() is not None:
+        return Check("opencv", True, ", ".join(versions) or "the system's own")
+    if versions:
+        return Check("opencv", False, f"{', '.join(versions)}, but it cannot be imported", f"pip install {limit}")
+    return Check("opencv", True, "not installed: pictures are read and resized by Pillow, slower", f"pip install {limit}")
+
+
+def _golden() -> Check:
+    results = check_golden()
+    wrong = [result for result in results if not result.ok]
+    if wrong:
+        names = ", ".join(f"{result.name} off by {result.difference:g}" for result in wrong)
+        return Check("preprocessing", False, names, "pip install --upgrade pillow opencv-python-headless")
+    return Check("preprocessing", True, f"{len(results)} golden vectors agree")
+
+
+def _governor() -> Check:
+    governor = machine()["governor"]
+    if governor in (None, "performance"):
+        return Check("governor", True, str(governor or "not reported by this system"))
+    return Check(
+        "governor",
+        True,
+        f"{governor}: latencies vary with the load",
+        "echo performance | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor",
+    )

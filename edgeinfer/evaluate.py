@@ -1,0 +1,139 @@
+"""How often a model is right on labelled data, with an interval."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinfer.dataset import Dataset, match_classes
+from edgeinfer.errors import InputError
+from edgeinfer.intervals import share_interval
+from edgeinfer.pipeline import Pipeline
+from edgeinfer.postprocess.classify import class_count
+from edgeinfer.progress import Progress, ProgressReport
+from edgeinfer.results import Classifications
+from edgeinfer.timing import Timing
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Accuracy of a classification model.
+
+    Attributes:
+        samples: How many there were.
+        top1: Share of samples whose first answer was right, 0..1.
+        top5: Share of samples with the right class among the first five; None where the model has five or fewer.
+        top1_interval: Wilson's 95 % interval of `top1`.
+        top5_interval: The same of `top5`, or None.
+        timing: Of every stage.
+    """
+
+    samples: int
+    top1: float
+    top5: float | None
+    top1_interval: tuple[float, float]
+    top5_interval: tuple[float, float] | None
+    timing: Timing
+
+    def to_json(self) -> dict[str, object]:
+        """Return what `edgeinfer evaluate --json` prints."""
+        metrics: dict[str, float] = {"top1": self.top1}
+        intervals: dict[str, list[float]] = {"top1": list(self.top1_interval)}
+        if self.top5 is not None and self.top5_interval is not None:
+            metrics["top5"] = self.top5
+            intervals["top5"] = list(self.top5_interval)
+        return {
+            "task": "classification",
+            "samples": self.samples,
+            "metrics": metrics,
+            "interval95": intervals,
+            "timing_ms": self.timing.to_json(),
+        }
+
+
+def answers(
+    pipeline: Pipeline[Classifications],
+    data: Dataset,
+    *,
+    step: str = "evaluate",
+    progress: ProgressReport | None = None,
+) -> NDArray[np.int64]:
+    """Return the classes that the model answers, most confident first: (samples, k) int64.
+
+    k is the smallest number of rows that any answer has (`top_k` of the classifier, or fewer where the model has
+    fewer classes).
+
+    Raises:
+        InputError: A sample cannot be read; the message names it.
+    """
+    rows = list(_answers(pipeline, data, step, progress))
+    width = min(len(row) for row in rows)
+    return np.stack([row[:width] for row in rows])
+
+
+def _answers(
+    pipeline: Pipeline[Classifications], data: Dataset, step: str, progress: ProgressReport | None
+) -> Iterator[NDArray[np.int64]]:
+    for number, source in enumerate(data, start=1):
+        try:
+            yield pipeline(source).class_id
+        except InputError as error:
+            name = getattr(source, "name", f"sample {number - 1}")
+            raise type(error)(
+                f"`{name}` of {data.name}: {error.message}",
+                received=error.received,
+                expected=error.expected,
+                next_step=error.next_step,
+            ) from error
+        if progress:
+            progress(Progress(step, number, len(data)))
+
+
+def evaluate(
+    pipeline: Pipeline[Classifications],
+    data: Dataset,
+    *,
+    class_offset: int = 0,
+    progress: ProgressReport | None = None,
+) -> Evaluation:
+    """Run a classifier over labelled data and count.
+
+    Args:
+        pipeline: From `classifier`, with `top_k` of 5 for a top-5 share.
+        data: From `open_dataset` or `from_arrays`, labelled.
+        class_offset: Added to classes that are matched by number; see `match_classes`.
+        progress: Called after every sample.
+
+    Raises:
+        InputError: The data has no labels, classes that the model has not, or a sample that cannot be read.
+    """
+    spec = pipeline.runtime.outputs[0]
+    truth = match_classes(data, spec.labels, class_count(spec), class_offset=class_offset)
+    found = answers(pipeline, data, progress=progress)
+    return score(found, truth, class_count(spec), pipeline.timing)
+
+
+def score(found: NDArray[np.int64], truth: NDArray[np.int64], classes: int, timing: Timing) -> Evaluation:
+    """Count answers against the truth.
+
+    Args:
+        found: (samples, k) classes, most confident first.
+        truth: (samples,) classes.
+        classes: How many the model tells apart; a top-5 share needs more than five.
+        timing: Of the pipeline that answered.
+    """
+    hits = found == truth[:, None]
+    first = int(hits[:, 0].sum())
+    five = int(hits[:, :5].any(axis=1).sum()) if classes > 5 and found.shape[1] >= 5 else None
+    samples = len(truth)
+    return Evaluation(
+        samples=samples,
+        top1=first / samples,
+        top5=None if five is None else five / samples,
+        top1_interval=share_interval(first, samples),
+        top5_interval=None if five is None else share_interval(five, samples),
+        timing=timing,
+    )

@@ -1,0 +1,201 @@
+"""The engines that can run a TFLite file: the only file that imports one, and the place where their errors are mapped.
+
+Order of choice: LiteRT (verifies the file, fastest on every machine measured), tflite-runtime (small, also on 32-bit
+ARM), TensorFlow (a workstation that has nothing else).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal, Protocol, cast, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeinfer.errors import DamagedModelError, EdgeInferError, MissingDependencyError, UnsupportedOpError
+
+EngineName = Literal["litert", "tflite-runtime", "tensorflow"]
+
+_MODULES: dict[EngineName, str] = {
+    "litert": "ai_edge_litert",
+    "tflite-runtime": "tflite_runtime",
+    "tensorflow": "tensorflow",
+}
+_DISTRIBUTIONS: dict[EngineName, str] = {
+    "litert": "ai-edge-litert",
+    "tflite-runtime": "tflite-runtime",
+    "tensorflow": "tensorflow",
+}
+_LOGGER = logging.getLogger(__name__)
+
+
+class Interpreter(Protocol):
+    """What all three engines offer."""
+
+    def allocate_tensors(self) -> None: ...
+    def invoke(self) -> None: ...
+    def get_input_details(self) -> list[dict[str, Any]]: ...
+    def get_output_details(self) -> list[dict[str, Any]]: ...
+    def get_tensor(self, index: int) -> NDArray[Any]: ...
+    def tensor(self, index: int) -> Callable[[], NDArray[Any]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """An engine that is installed.
+
+    Attributes:
+        name: "litert", "tflite-runtime" or "tensorflow".
+        version: Of the installed package.
+        verifies: True where the engine checks a file's structure itself, so that a damaged one is refused and does
+            not end the process.
+    """
+
+    name: EngineName
+    version: str
+    verifies: bool
+
+
+def installed_engines() -> tuple[Engine, ...]:
+    """Return the engines that are installed, best first, without importing any."""
+    return tuple(_engine(name) for name in get_args(EngineName) if _is_installed(name))
+
+
+def find_engine(name: str | None = None) -> Engine:
+    """Return the engine of this name, or the best one that is installed.
+
+    Args:
+        name: None reads `EDGEINFER_ENGINE`, and without it takes the first of LiteRT, tflite-runtime, TensorFlow.
+
+    Raises:
+        MissingDependencyError: It is not installed, or cannot run beside the installed NumPy.
+    """
+    wanted = name or os.environ.get("EDGEINFER_ENGINE") or None
+    if wanted is None:
+        for candidate in get_args(EngineName):
+            if _is_installed(candidate):
+                return _engine(candidate)
+        raise MissingDependencyError(
+            "No engine for TFLite files is installed.",
+            expected="ai-edge-litert, tflite-runtime or tensorflow",
+            next_step=install_line(),
+        )
+    if wanted not in get_args(EngineName):
+        raise MissingDependencyError(
+            "This engine is not known.", received=f'"{wanted}"', expected=", ".join(get_args(EngineName))
+        )
+    known = cast(EngineName, wanted)
+    if not _is_installed(known):
+        raise MissingDependencyError(f"The engine `{wanted}` is not installed.", next_step=install_line(known))
+    return _engine(known)
+
+
+def install_line(name: EngineName | None = None) -> str:
+    """Return the line that installs an engine on this machine."""
+    narrow = sys.maxsize <= 2**32
+    if name == "tensorflow":
+        return "pip install tensorflow"
+    if name == "tflite-runtime" or (name is None and narrow):
+        if sys.version_info >= (3, 12):
+            return "tflite-runtime has no wheel after Python 3.11: use Python 3.11, or 64 bit with LiteRT"
+        return "pip install 'tflite-runtime==2.14.0' 'numpy<2'"
+    return "pip install ai-edge-litert"
+
+
+def open_interpreter(
+    engine: Engine, model: Path | bytes, *, threads: int = 1, default_delegates: bool = True
+) -> Interpreter:
+    """Load a model, allocate its tensors, and return the interpreter.
+
+    Args:
+        engine: From `find_engine`.
+        model: A path is mapped into memory and shared between interpreters of one file; bytes are private.
+        threads: For the engine's own pool.
+        default_delegates: False leaves XNNPACK out, for a graph that it refuses.
+
+    Raises:
+        UnsupportedOpError: The engine does not know an op, or this version of it.
+        DamagedModelError: The engine refuses the file for another reason.
+        MissingDependencyError: The engine cannot run beside the installed NumPy.
+    """
+    module = _import(engine)
+    arguments: dict[str, Any] = {"num_threads": threads}
+    if isinstance(model, bytes):
+        arguments["model_content"] = model
+    else:
+        arguments["model_path"] = str(model)
+    if not default_delegates:
+        arguments["experimental_op_resolver_type"] = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    try:
+        interpreter = cast(Interpreter, module.Interpreter(**arguments))
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError, OSError) as error:
+        raise engine_error(str(error), engine) from error
+    return interpreter
+
+
+def engine_error(text: str, engine: Engine) -> EdgeInferError:
+    """Turn what an engine says while it loads a file into the error tree's own words."""
+    said = " ".join(text.split())
+    missing = re.search(r"Didn't find op for builtin opcode '(\w+)' version '(\d+)'", said)
+    if missing:
+        return UnsupportedOpError(
+            f"{engine.name} {engine.version} cannot run {missing[1]} in version {missing[2]}.",
+            received=said,
+            next_step="Convert the model again with `edgeinfer-convert --target raspberrypi`, or install LiteRT.",
+        )
+    custom = re.search(r"unresolved custom op: ([\w-]+)", said)
+    if custom:
+        return UnsupportedOpError(
+            f"{engine.name} {engine.version} does not know the custom op `{custom[1]}`.",
+            received=said,
+            next_step="Convert the model without custom ops, or load the delegate that brings this one.",
+        )
+    return DamagedModelError(f"{engine.name} {engine.version} refuses the file.", received=said)
+
+
+def _is_installed(name: EngineName) -> bool:
+    return find_spec(_MODULES[name]) is not None
+
+
+def _engine(name: EngineName) -> Engine:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        found = version(_DISTRIBUTIONS[name])
+    except PackageNotFoundError:  # a distribution under another name: tensorflow-cpu, a vendor's build
+        found = "unknown"
+    return Engine(name, found, verifies=name != "tflite-runtime")
+
+
+def _import(engine: Engine) -> Any:
+    if engine.name == "tflite-runtime" and int(np.__version__.split(".")[0]) >= 2:
+        # Its extension module was built against NumPy 1 and ends in a SystemError beside NumPy 2.
+        raise MissingDependencyError(
+            "tflite-runtime 2.14 does not run beside NumPy 2.",
+            received=f"numpy {np.__version__}",
+            expected="numpy below 2",
+            next_step="pip install 'numpy<2' 'opencv-python-headless<4.12'",
+        )
+    path = "tensorflow.lite" if engine.name == "tensorflow" else f"{_MODULES[engine.name]}.interpreter"
+    try:
+        if engine.name != "tensorflow":
+            return import_module(path)
+        lite = import_module("tensorflow").lite
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"The engine `{engine.name}` is installed but cannot be imported.",
+            received=str(error),
+            next_step=install_line(engine.name),
+        ) from error
+    # tf.lite keeps the resolver types under `experimental`; the others have them beside the Interpreter.
+    lite.OpResolverType = lite.experimental.OpResolverType
+    return lite

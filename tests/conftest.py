@@ -1,0 +1,37 @@
+"""What all tests share: where the real data lies, and what to skip where something is not installed."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of real models and data; the test is skipped without it."""
+    folder = os.environ.get("EDGEINFER_TEST_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("EDGEINFER_TEST_DATA names no folder: real models and data are not here")
+    return Path(folder)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what the tests remember of tried files out of the user's cache, one folder for the whole run."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+    for name in ("EDGEINFER_ENGINE", "EDGEINFER_THREADS", "EDGEINFER_DEVICE", "EDGEINFER_LOG_LEVEL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs TensorFlow where there is none."""
+    if find_spec("tensorflow") is None:
+        skip = pytest.mark.skip(reason="TensorFlow is not installed in this environment")
+        for item in items:
+            if item.get_closest_marker("tensorflow"):
+                item.add_marker(skip)

@@ -1,0 +1,96 @@
+"""The arrows of ARCHITECTURE.md, the light import, and the limits of the style guide, held against the code."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+DEVICE_FILES = sorted((ROOT / "edgeinfer").rglob("*.py"))
+WORKSTATION_FILES = sorted((ROOT / "converters").rglob("*.py"))
+ALL_FILES = DEVICE_FILES + WORKSTATION_FILES
+HEAVY = {"tensorflow", "keras", "cv2", "PIL", "ai_edge_litert", "tflite_runtime", "flatbuffers", "picamera2"}
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def imported_names(tree: ast.AST, *, module_level: bool) -> set[str]:
+    """The modules that a file imports; `module_level` leaves functions and TYPE_CHECKING blocks out."""
+    names: set[str] = set()
+    nodes = list(ast.iter_child_nodes(tree))
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module or "")
+        elif module_level and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        elif module_level and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        nodes += ast.iter_child_nodes(node)
+    return names
+
+
+@pytest.mark.parametrize("path", DEVICE_FILES, ids=name_of)
+def test_the_device_never_imports_the_workstation(path: Path) -> None:
+    names = imported_names(ast.parse(path.read_text()), module_level=False)
+    assert not [name for name in names if name.split(".")[0] in ("converters", "demos", "benchmarks", "tests")]
+
+
+@pytest.mark.parametrize("path", DEVICE_FILES, ids=name_of)
+def test_the_device_imports_only_numpy_and_the_standard_library_at_module_level(path: Path) -> None:
+    names = imported_names(ast.parse(path.read_text()), module_level=True)
+    foreign = {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - {"numpy", "edgeinfer"}
+    assert not foreign
+
+
+@pytest.mark.parametrize("path", WORKSTATION_FILES, ids=name_of)
+def test_the_workstation_imports_heavy_packages_inside_functions_only(path: Path) -> None:
+    names = imported_names(ast.parse(path.read_text()), module_level=True)
+    assert not {name.split(".")[0] for name in names} & HEAVY
+
+
+@pytest.mark.parametrize(("package", "allowed"), [("edgeinfer", set()), ("converters", set())])
+def test_importing_a_package_loads_no_heavy_package(package: str, allowed: set[str]) -> None:
+    code = f"import {package}, json, sys; print(json.dumps(sorted({{m.split('.')[0] for m in sys.modules}})))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert not (set(json.loads(out.stdout)) & HEAVY) - allowed
+
+
+@pytest.mark.parametrize("package", ["edgeinfer", "converters"])
+def test_the_public_names_are_sorted_and_exist(package: str) -> None:
+    module = __import__(package)
+    assert module.__all__ == sorted(module.__all__)
+    assert all(hasattr(module, name) for name in module.__all__)
+
+
+@pytest.mark.parametrize("path", ALL_FILES, ids=name_of)
+def test_a_file_is_one_idea_of_at_most_400_lines(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 400
+    assert path.name not in {"utils.py", "helpers.py", "common.py", "misc.py"}
+
+
+@pytest.mark.parametrize("path", ALL_FILES, ids=name_of)
+def test_a_function_takes_at_most_seven_parameters_and_asserts_nothing(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        assert not isinstance(node, ast.Assert), f"line {node.lineno}: assert"
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            arguments = node.args
+            names = [one.arg for one in arguments.posonlyargs + arguments.args + arguments.kwonlyargs]
+            count = len([name for name in names if name not in ("self", "cls")])
+            assert count <= 7, f"line {node.lineno}: {node.name} takes {count}"
+
+
+def test_every_room_of_the_architecture_page_exists_and_every_file_has_a_room() -> None:
+    page = (ROOT / "ARCHITECTURE.md").read_text()
+    for path in ALL_FILES:
+        if path.name not in ("__init__.py", "__main__.py"):
+            assert path.name in page or f"{path.parent.name}/{path.stem}" in page, f"{name_of(path)} has no room"

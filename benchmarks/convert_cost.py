@@ -61,9 +61,7 @@ def measure(command: list[str]) -> tuple[float, float]:
     """Run a command; return seconds and the peak of the tree's PSS in MiB."""
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     start = time.perf_counter()
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     peak = 0
     watched = psutil.Process(process.pid)
     while process.poll() is None:

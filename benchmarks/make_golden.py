@@ -41,9 +41,7 @@ def resize(image: NDArray[Any], size: tuple[int, int], filter_name: str) -> NDAr
     shapes = [(image.shape[0], size[0]), size[::-1]] if antialias else [size[::-1]]
     pixels = image.astype(np.float64)
     for shape in shapes:
-        resized = tf.image.resize(
-            pixels.astype(np.float32), shape, method=method, antialias=antialias
-        ).numpy()
+        resized = tf.image.resize(pixels.astype(np.float32), shape, method=method, antialias=antialias).numpy()
         pixels = np.clip(np.rint(resized.astype(np.float64)), 0, 255)
     return pixels
 
@@ -57,9 +55,7 @@ def quantize_kernel(low: float, high: float) -> Any:
     model = tf.keras.Sequential([tf.keras.Input((length,)), tf.keras.layers.Dense(1)])
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = lambda: (
-        [np.linspace(low, high, length, dtype=np.float32)[None]] for _ in "a"
-    )
+    converter.representative_dataset = lambda: ([np.linspace(low, high, length, dtype=np.float32)[None]] for _ in "a")
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     interpreter = Interpreter(
         model_content=converter.convert(),
@@ -93,9 +89,7 @@ def case(name: str, expected: NDArray[Any], allowed: float, reason: str, **setti
     return {"name": name, **settings, "allowed": allowed, "reason": reason, "expected": numbers}
 
 
-def tensor_case(
-    name: str, expected: NDArray[Any], allowed: float, reason: str, **settings: Any
-) -> dict[str, Any]:
+def tensor_case(name: str, expected: NDArray[Any], allowed: float, reason: str, **settings: Any) -> dict[str, Any]:
     """Return one golden tensor; settings that are not named have the value that changes nothing."""
     usual = {
         "mode": "stretch",

@@ -1,14 +1,14 @@
 """How many damaged files does `check()` refuse, and what do those that it lets through do to the engine?
 
-One to four random bytes of a model are overwritten (seeded). Each mutant is checked, then loaded, allocated and run
-once in a forked child with a time and a memory limit. A changed weight only changes an answer, so `--where structure`
-draws the bytes from the file's tables; `--where small` does so too and puts in small numbers and neighbours, which are
-likelier to make a file that is well formed and wrong.
+One to four random bytes of a model are overwritten (seeded). Each mutant is checked, then loaded,
+allocated and run once in a forked child with a time and a memory limit. A changed weight only changes an
+answer, so `--where structure` draws the bytes from the file's tables; `--where small` does so too and
+puts in small numbers and neighbours, which are likelier to make a file that is well formed and wrong.
 
     python benchmarks/mutations.py --mutants 2000 --children 400 --where structure MODEL ...
 
-Run it where the engine in question is installed (tflite-runtime is the one that follows bad offsets). The CSV counts,
-per model and way of damage, verdicts of `check()` against fates in the child.
+Run it where the engine in question is installed (tflite-runtime is the one that follows bad offsets). The
+CSV counts, per model and way of damage, verdicts of `check()` against fates in the child.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
-"""Read off an engine the highest version of every builtin op that it accepts, and the custom ops that it knows.
+"""Read off an engine the highest version of every builtin op that it accepts, and the custom ops that it
+knows.
 
-An interpreter resolves every entry of a file's op code table before it looks at an operator. So a file with one op
-code and no operator is accepted or refused by the resolver alone: no kernel runs, no options are needed. Custom ops are
-resolved later, when tensors are allocated; so for those one operator is added, and a child process per name takes the
-blow where the kernel does not survive an operator without tensors.
+An interpreter resolves every entry of a file's op code table before it looks at an operator. So a file
+with one op
+code and no operator is accepted or refused by the resolver alone: no kernel runs, no options are needed.
+Custom ops are resolved later, when tensors are allocated; so for those one operator is added, and a child
+process per name takes the blow where the kernel does not survive an operator without tensors.
 
     python benchmarks/op_version_ceilings.py --engine litert
     python benchmarks/op_version_ceilings.py --engine tflite-runtime      (in an environment that has it)
@@ -32,7 +34,8 @@ from edgeinfer.model.ops import BUILTINS, CUSTOM_CODE, Engine, ceilings  # noqa:
 
 DISTRIBUTIONS = {"litert": "ai-edge-litert", "tflite-runtime": "tflite-runtime", "tensorflow": "tensorflow"}
 
-# Names that occur in the engines' libraries or in public files; whether an engine knows one is what is measured.
+# Names that occur in the engines' libraries or in public files; whether an engine knows one is what is
+# measured.
 CUSTOM_OPS = (
     "TFLite_Detection_PostProcess",
     "AudioSpectrogram",
@@ -152,12 +155,8 @@ def main() -> int:
                 writer.writerow([code, BUILTINS[code][0], engine, engine_version, highest])
             elif highest:
                 writer.writerow([code, "", engine, engine_version, highest])
-        writer.writerows(
-            [CUSTOM_CODE, name, engine, engine_version, int(name in custom)] for name in CUSTOM_OPS
-        )
-    print(
-        f"{engine} {engine_version}: {sum(map(bool, found.values()))} builtin ops, custom {custom} -> {path.name}"
-    )
+        writer.writerows([CUSTOM_CODE, name, engine, engine_version, int(name in custom)] for name in CUSTOM_OPS)
+    print(f"{engine} {engine_version}: {sum(map(bool, found.values()))} builtin ops, custom {custom} -> {path.name}")
     table = ceilings(engine, engine_version)
     differences = [
         (BUILTINS[code][0], highest, table.versions.get(BUILTINS[code][0], 0))

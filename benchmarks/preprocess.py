@@ -1,7 +1,7 @@
 """Time a frame's way into the input tensor, against the bare resize that it contains.
 
-Prints the machine and a table, and writes `benchmarks/results/preprocess-<machine>.csv`. Read the last column: what
-the library costs above `cv2.resize(dst=)`, in the same round of the same process.
+Prints the machine and a table, and writes `benchmarks/results/preprocess_<opencv>_<machine>.csv`. Read the last
+column: what the library costs above `cv2.resize(dst=)`, in the same rounds of the same process.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import argparse
 import csv
 import platform
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from time import perf_counter_ns
 
-import cv2
 import numpy as np
 
 from edgeinfer.machine import machine
@@ -60,6 +60,8 @@ def interleaved(calls: dict[str, Callable[[], object]], runs: int) -> dict[str, 
 
 def main() -> None:
     """Measure and report."""
+    import cv2
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=300)
     parser.add_argument("--threads", type=int, nargs="*", default=[0, 1], help="OpenCV's threads; 0: its default")
@@ -75,11 +77,11 @@ def main() -> None:
             frame = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
             bare = np.empty((SIZE, SIZE, 3), dtype=np.uint8)
             calls: dict[str, Callable[[], object]] = {
-                "cv2.resize(dst=)": lambda frame=frame, bare=bare: cv2.resize(frame, (SIZE, SIZE), dst=bare)
+                "cv2.resize(dst=)": partial(cv2.resize, frame, (SIZE, SIZE), dst=bare)
             }
             for name, spec in specs().items():
                 preprocess, tensor = Preprocessor(spec), np.empty(spec.shape, dtype=spec.dtype)
-                calls[name] = lambda preprocess=preprocess, frame=frame, tensor=tensor: preprocess(frame, tensor)
+                calls[name] = partial(preprocess, frame, tensor)
             times = interleaved(calls, arguments.runs)
             base = float(np.median(times["cv2.resize(dst=)"]))
             for name, taken in times.items():
@@ -88,7 +90,7 @@ def main() -> None:
                              f"{median - base:+.1f}"])  # fmt: skip
                 print("{:>10} threads {} {:28} {:>8} us, p95 {:>8}, {:>8} above the bare resize".format(*rows[-1]))
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"preprocess-{platform.machine()}-cv2-{cv2.__version__}.csv"
+    path = RESULTS / f"preprocess_opencv-{cv2.__version__}_{platform.machine()}.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["frame", "opencv_threads", "path", "median_us", "p95_us", "above_bare_resize_us"])

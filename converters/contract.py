@@ -74,9 +74,7 @@ def tensor_normalization(own: Normalization | None, leading: Leading | None) -> 
     return Normalization(own.mean - leading.offset * std, std)
 
 
-def describe(
-    tflite: bytes, facts: ModelFacts, card: Card, made: Mapping[str, object]
-) -> ModelMetadata:
+def describe(tflite: bytes, facts: ModelFacts, card: Card, made: Mapping[str, object]) -> ModelMetadata:
     """Return the metadata for a file that was just converted.
 
     Args:

@@ -21,7 +21,7 @@ from converters.quantize.ptq import ConvertRequest
 from converters.recipe import Recipe, Verify
 from converters.report import Report, StepRow, gzip_size
 from converters.targets import Target, target
-from converters.tflite.gates import check_file, check_input_range
+from converters.tflite.gates import check_file, check_input_range, quantized_inputs
 from converters.tflite.process import ConverterProcess
 from converters.verify import Comparison, compare
 from edgeinfer import __version__
@@ -173,7 +173,7 @@ def _request(job: _Job, folder: Path) -> ConvertRequest:
     return ConvertRequest(
         output=folder / "quantized.tflite",
         scheme=quantize.scheme,
-        io=quantize.ends,
+        io=quantize.ends(job.target.io),
         calibration=calibration.files if calibration is not None and quantize.scheme in _CALIBRATED else (),
         normalization=(normalization.mean, normalization.std) if pixels and normalization else None,
         per_tensor_dense=job.target.per_tensor_dense and quantize.scheme == "dynamic",
@@ -222,12 +222,13 @@ _NOT_HELD_OUT = (
 
 def _finish(job: _Job, result: _Stage, reference: _Stage | None, say: ProgressReport) -> Conversion:
     quantize = job.recipe.quantize
-    gates = check_file(result.tflite, scheme=quantize.scheme, io=quantize.ends, target=job.target)
+    gates = check_file(result.tflite, scheme=quantize.scheme, io=quantize.ends(job.target.io), target=job.target)
     metadata = describe(result.tflite, job.facts, job.card, _made(job, None))
     warnings = list(job.samples.calibration.warnings) if job.samples.calibration else []
-    for spec in metadata.inputs:
-        if spec.scale and spec.normalization is not None:
-            warnings += check_input_range(spec, declared=spec.normalization.range)
+    if quantize.scheme in _CALIBRATED:
+        for spec, stored in zip(metadata.inputs, quantized_inputs(result.tflite), strict=True):
+            if spec.normalization is not None:
+                warnings += check_input_range(stored, declared=spec.normalization.range)
     tflite = write(result.tflite, metadata)
     comparison = None
     if reference is not None:
@@ -250,7 +251,7 @@ def _finish(job: _Job, result: _Stage, reference: _Stage | None, say: ProgressRe
         model=metadata.name,
         target=job.target.name,
         scheme=quantize.scheme,
-        io=quantize.ends,
+        io=quantize.ends(job.target.io),
         rows=tuple(_row(stage) for stage in stages),
         gates=gates,
         comparison=comparison,

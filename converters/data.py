@@ -114,9 +114,7 @@ def choose(samples: int, wanted: int, seed: int) -> tuple[NDArray[np.int64], NDA
     return np.sort(order[:wanted]), np.sort(order[wanted : wanted + HELD_OUT])
 
 
-def prepare(
-    data: Dataset, spec: InputSpec, folder: Path, *, progress: ProgressReport | None = None
-) -> Calibration:
+def prepare(data: Dataset, spec: InputSpec, folder: Path, *, progress: ProgressReport | None = None) -> Calibration:
     """Write the samples of a one-input model to `folder` and check them.
 
     Args:
@@ -150,9 +148,7 @@ def prepare(
     return _finish(replace(_describe((samples,), (path,)), pixels=not floats), spec)
 
 
-def prepare_arrays(
-    arrays: Mapping[str, NDArray[Any]], specs: tuple[InputSpec, ...], folder: Path
-) -> Calibration:
+def prepare_arrays(arrays: Mapping[str, NDArray[Any]], specs: tuple[InputSpec, ...], folder: Path) -> Calibration:
     """Write the samples of a model with several inputs: floats, one array per input name, already chosen.
 
     Raises:

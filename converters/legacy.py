@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from converters.errors import ConversionError
 
-__all__ = ["explain_load_failure", "legacy_layers"]
+__all__ = ["explain_load_failure", "readable_h5"]
 
 # Keras 2 wrote these keys into every layer's settings, Keras 3 does not know them. A key may go where its value
 # changes nothing: the convolutions had one group, the recurrent layers took (batch, time, features), and initializers
@@ -48,26 +54,47 @@ _KERAS_2_KEYS: dict[str, dict[str, Any]] = {
 }
 
 
-def legacy_layers() -> dict[str, Any]:
-    """Return stand-ins for Keras 3 layers that read the settings Keras 2 wrote.
+@contextmanager
+def readable_h5(path: Path) -> Iterator[Path]:
+    """Give an `.h5` file that Keras 3 can read: the file itself, or a copy without the keys that only Keras 2 knows.
 
-    Each one only reads: what it returns is Keras' own layer.
+    The copy and not `custom_objects`: those do not reach the layer inside a Bidirectional or TimeDistributed.
+
+    Raises:
+        OSError: It is no HDF5 file, or damaged.
     """
-    import keras
+    # Keras brings it along; it has no types.
+    h5py = importlib.import_module("h5py")
 
-    return {name: _reader(getattr(keras.layers, name), keys) for name, keys in _KERAS_2_KEYS.items()}
+    with h5py.File(path, "r") as file:
+        text = file.attrs.get("model_config")
+    config = None if text is None else json.loads(text)
+    kept = _without_keras_2_keys(config)
+    if kept == config and path.suffix == ".h5":
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="edgeinfer-") as folder:
+        copy = Path(shutil.copyfile(path, Path(folder, "model.h5")))
+        if kept is not None:
+            with h5py.File(copy, "r+") as file:
+                file.attrs["model_config"] = json.dumps(kept)
+        yield copy
 
 
-def _reader(layer: Any, keys: dict[str, Any]) -> Any:
-    def from_config(_: Any, config: dict[str, Any]) -> Any:
-        kept = {
+def _without_keras_2_keys(config: Any) -> Any:
+    if isinstance(config, list):
+        return [_without_keras_2_keys(one) for one in config]
+    if not isinstance(config, dict):
+        return config
+    kept = {key: _without_keras_2_keys(value) for key, value in config.items()}
+    keys = _KERAS_2_KEYS.get(str(kept.get("class_name")), {})
+    if keys and isinstance(kept.get("config"), dict):
+        kept["config"] = {
             key: value
-            for key, value in config.items()
+            for key, value in kept["config"].items()
             if key not in keys or (keys[key] is not _ANY and keys[key] != value)
         }
-        return layer.from_config(kept)
-
-    return type(layer.__name__, (layer,), {"from_config": classmethod(from_config)})
+    return kept
 
 
 def explain_load_failure(error: Exception, path: Path) -> ConversionError:
@@ -110,6 +137,13 @@ def explain_load_failure(error: Exception, path: Path) -> ConversionError:
             received="an HDF5 file without a model",
             expected="a whole model",
             next_step='Build the model, `model.load_weights(...)`, `model.save("model.keras")`, and convert that.',
+        )
+    if isinstance(error, OSError):
+        return ConversionError(
+            f"`{path}` is damaged or was cut off.",
+            received=" ".join(text.split())[:300],
+            expected="the whole file",
+            next_step='Copy it again, or save the model again with `model.save("model.keras")`.',
         )
     return ConversionError(
         f"`{path}` cannot be read.",

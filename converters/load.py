@@ -5,17 +5,18 @@ Keras files are always read with `safe_mode=True`: a model file can hold code, a
 
 from __future__ import annotations
 
+import importlib
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from converters.errors import ConversionError
 from converters.graph.leading import Leading, take_off_leading
-from converters.legacy import explain_load_failure, legacy_layers
+from converters.legacy import explain_load_failure, readable_h5
 from edgeinfer.errors import InputFileError, MissingDependencyError
 
 __all__ = [
@@ -36,6 +37,7 @@ _SIZE_CURE = (
     "`keras.models.clone_model(model, input_tensors=[keras.Input((224, 224, 3))])`, "
     "then `clone.set_weights(model.get_weights())`, and save the clone."
 )
+_HALF = ("float16", "bfloat16")
 _RESAVE_CURE = 'Save the model again with `model.save("model.keras")`.'
 
 
@@ -82,8 +84,7 @@ class ModelFacts:
             normalization is (mean, std) = (-offset / scale, 1 / scale).
         per_channel_leading: A rescaling with a value per channel stands at the front and stays there. If the model's
             own input is pixels, then the normalization is (0, 1).
-        keras: Version of the Keras that read the model; "" for a SavedModel.
-        tensorflow: Version.
+        versions: Of the packages that read the model, e.g. {"keras": "3.15.1", "tensorflow": "2.21.0"}.
     """
 
     name: str
@@ -94,8 +95,7 @@ class ModelFacts:
     parameters: int | None = None
     leading: Leading | None = None
     per_channel_leading: bool = False
-    keras: str = ""
-    tensorflow: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,14 +163,12 @@ def load_keras(path: Path, kind: Kind) -> Loaded:
         ) from error
     # Automatic layer names count on from model to model; they would end up in the file's tensor names.
     keras.backend.clear_session()
-    with _well_named(path, kind) as named:
-        try:
-            model = keras.models.load_model(
-                named, compile=False, safe_mode=True, custom_objects=legacy_layers() if kind == "h5" else None
-            )
-        except (ValueError, TypeError, AttributeError, KeyError, ImportError, OSError, RuntimeError) as error:
-            raise explain_load_failure(error, path) from error
-    return _from_keras(model, kind, keras.__version__)
+    try:
+        with readable_h5(path) if kind == "h5" else _well_named(path) as named:
+            model = keras.models.load_model(named, compile=False, safe_mode=True)
+    except (ValueError, TypeError, AttributeError, KeyError, ImportError, OSError, RuntimeError) as error:
+        raise explain_load_failure(error, path) from error
+    return _from_keras(model, kind, {"keras": str(keras.__version__)})
 
 
 def load_tf_keras(path: Path) -> Loaded:
@@ -181,7 +179,8 @@ def load_tf_keras(path: Path) -> Loaded:
         MissingDependencyError: tf-keras is not installed here.
     """
     try:
-        import tf_keras
+        # Not at hand where this file is checked: it lives in an environment of its own.
+        tf_keras = importlib.import_module("tf_keras")
     except ImportError as error:
         raise MissingDependencyError(
             "The interpreter that EDGEINFER_TF_KERAS_PYTHON names has no tf-keras.",
@@ -192,28 +191,28 @@ def load_tf_keras(path: Path) -> Loaded:
         model = tf_keras.models.load_model(path, compile=False)
     except (ValueError, TypeError, AttributeError, KeyError, ImportError, OSError, RuntimeError) as error:
         raise explain_load_failure(error, path) from error
-    return _from_keras(model, "savedmodel", tf_keras.__version__)
+    return _from_keras(model, "savedmodel", {"tf-keras": str(tf_keras.__version__)})
 
 
 @contextmanager
-def _well_named(path: Path, kind: Kind) -> Iterator[Path]:
-    """Give a file the ending that Keras goes by, whatever it is called."""
-    suffix = ".keras" if kind == "keras" else ".h5"
-    if path.suffix == suffix:
+def _well_named(path: Path) -> Iterator[Path]:
+    """Give a `.keras` file the ending that Keras goes by, whatever it is called."""
+    if path.suffix == ".keras":
         yield path
         return
     with tempfile.TemporaryDirectory(prefix="edgeinfer-") as folder:
-        link = Path(folder, "model" + suffix)
+        link = Path(folder, "model.keras")
         link.symlink_to(path.resolve())
         yield link
 
 
-def _from_keras(model: Any, kind: Kind, version: str) -> Loaded:
+def _from_keras(model: Any, kind: Kind, versions: Mapping[str, str]) -> Loaded:
     """Describe a Keras model of either generation and make it callable with a flat list of tensors."""
     import tensorflow as tf
 
     inputs = tuple(_input_facts(one) for one in _model_inputs(model))
-    _compute_in_float32(model)
+    model = _in_float32(model)
+    whole = getattr(model, "_functional", None) or model
     body, leading, stayed = take_off_leading(model)
     graph = getattr(body, "_functional", None) or body
     structure = graph.input
@@ -231,14 +230,13 @@ def _from_keras(model: Any, kind: Kind, version: str) -> Loaded:
         inputs=inputs,
         outputs=tuple(
             TensorFacts(name, (1, *(-1 if size is None else int(size) for size in one.shape[1:])), _name(one.dtype))
-            for name, one in zip(graph.output_names, graph.outputs, strict=True)
+            for name, one in zip(whole.output_names, whole.outputs, strict=True)
         ),
         layers=tuple(_layers(model)),
         parameters=int(model.count_params()),
         leading=leading,
         per_channel_leading=stayed and leading is None,
-        keras=version,
-        tensorflow=tf.__version__,
+        versions={**versions, "tensorflow": str(tf.__version__)},
     )
     return Loaded(call, facts)
 
@@ -253,7 +251,7 @@ def _model_inputs(model: Any) -> list[Any]:
             f"The model `{model.name}` does not say what goes in.",
             received=f"{type(model).__name__} without a known input shape",
             expected="a functional or Sequential model with a `keras.Input`",
-            next_step="Wrap it: `inputs = keras.Input((224, 224, 3))`, `keras.Model(inputs, model(inputs))`; save that.",
+            next_step="Wrap it: `x = keras.Input((224, 224, 3))`, `keras.Model(x, model(x))`, and save that.",
         )
     return list(inputs)
 
@@ -282,19 +280,22 @@ def _name(dtype: Any) -> str:
     return str(getattr(dtype, "name", dtype))
 
 
-def _compute_in_float32(model: Any) -> None:
-    """Undo mixed precision: its half-precision ops are for the training hardware, and TFLite has none."""
-    for layer in model._flatten_layers():
-        if getattr(layer, "compute_dtype", "float32") in ("float16", "bfloat16"):
-            try:
-                layer.dtype_policy = "float32"
-            except AttributeError as error:
-                raise ConversionError(
-                    f"Layer `{layer.name}` computes in half precision.",
-                    received=str(layer.compute_dtype),
-                    expected="float32",
-                    next_step='Build the model again under `keras.config.set_dtype_policy("float32")`.',
-                ) from error
+def _in_float32(model: Any) -> Any:
+    """Undo mixed precision: half-precision ops are for the training hardware, and TFLite's kernels have none."""
+    if all(getattr(one, "compute_dtype", "float32") not in _HALF for one in model._flatten_layers()):
+        return model
+    rebuilt = type(model).from_config(_without_mixed(model.get_config()))
+    rebuilt.set_weights(model.get_weights())
+    return rebuilt
+
+
+def _without_mixed(config: Any) -> Any:
+    """Return a model's settings with every mixed-precision policy replaced by float32."""
+    if isinstance(config, dict):
+        return {key: _without_mixed(value) for key, value in config.items()}
+    if isinstance(config, (list, tuple)):
+        return type(config)(_without_mixed(value) for value in config)
+    return "float32" if config in ("mixed_float16", "mixed_bfloat16") else config
 
 
 def _layers(model: Any, prefix: str = "") -> Iterator[LayerFacts]:
@@ -343,7 +344,7 @@ def save_live_model(model: Any, folder: Path) -> Path:
         raise ConversionError(
             f"Keras cannot write the model `{model.name}`.",
             received=str(error)[:600],
-            next_step='Try `model.save("model.keras")` or `model.export("model")` yourself, and convert what comes out.',
+            next_step='Try `model.save("model.keras")` or `model.export("model")`, and convert what comes out.',
         ) from error
     return path
 

@@ -23,8 +23,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from converters.tflite.attach import attach, new_builder, table_offsets
+from converters.tflite.attach import attach, new_builder, replace_files, table_offsets
 from edgeinfer.errors import MetadataError
+from edgeinfer.model.attached import ENTRY_NAME, ModelNotes, read_files, read_notes
 from edgeinfer.model.metadata import (
     JSON_NAME,
     LABELS_NAME,
@@ -36,13 +37,13 @@ from edgeinfer.model.metadata import (
     OutputSpec,
     Resize,
     Task,
+    parse_labels,
     read,
 )
+from edgeinfer.model.schema import Subgraph, parse
 from edgeinfer.postprocess.classify import class_count
 
 __all__ = ["annotate", "write"]
-
-ENTRY_NAME = "TFLITE_METADATA"
 
 _IDENTIFIER = b"M001"
 # Every field that is written here is in the schema since its first version.
@@ -79,7 +80,8 @@ def write(tflite: bytes, metadata: ModelMetadata) -> bytes:
         said = read(data)
         data = write(data, replace(said, name="Birds", author="A. Person", license="Apache-2.0"))
     """
-    _check_tensors(metadata, read(tflite))
+    _check_tensors(metadata, parse(tflite).main)
+    _check_normalizations(metadata)
     labels = _labels(metadata)
     files = {LABELS_NAME: _label_file(labels)} if labels else {}
     files[JSON_NAME] = _json_file(metadata)
@@ -111,7 +113,13 @@ def annotate(
         MetadataError: The labels fit no output, or a value fits no tensor of this model.
         DamagedModelError: It is no TFLite file, or damaged.
     """
-    said = read(tflite)
+    try:
+        said = read(tflite)
+    except MetadataError:
+        if not labels:
+            raise
+        # A label file that is wrong is what a caller with labels wants to repair.
+        said = read(_with_labels(tflite, labels))
     inputs, outputs = list(said.inputs), list(said.outputs)
     if normalization is not None or resize is not None:
         pictures = [index for index, spec in enumerate(inputs) if spec.is_image]
@@ -126,6 +134,7 @@ def annotate(
             inputs[index] = replace(
                 spec,
                 normalization=normalization or spec.normalization,
+                picture_problem="" if normalization else spec.picture_problem,
                 resize=resize or spec.resize,
                 colour=spec.colour or ("rgb" if spec.shape[3] == 3 else "grayscale"),
             )
@@ -166,18 +175,38 @@ def _only_output(outputs: Sequence[OutputSpec]) -> int:
     )
 
 
-def _check_tensors(metadata: ModelMetadata, found: ModelMetadata) -> None:
-    for kind, said, real in (
-        ("input", metadata.inputs, found.inputs),
-        ("output", metadata.outputs, found.outputs),
+def _with_labels(tflite: bytes, labels: Sequence[str]) -> bytes:
+    """Return the file with these labels under the name that it has for them: the old ones are missing or do not fit."""
+    entry = parse(tflite).metadata.get(ENTRY_NAME)
+    notes = ModelNotes() if entry is None else read_notes(bytes(entry))
+    names = {note.axis_labels or note.value_labels for note in notes.outputs} - {""}
+    content = _label_file(tuple(labels))
+    return replace_files(tflite, {**read_files(tflite), **dict.fromkeys(sorted(names), content)})
+
+
+def _check_tensors(metadata: ModelMetadata, graph: Subgraph) -> None:
+    for kind, specs, indices in (
+        ("input", metadata.inputs, graph.inputs),
+        ("output", metadata.outputs, graph.outputs),
     ):
-        said_tensors = [(spec.shape, spec.dtype) for spec in said]
-        real_tensors = [(spec.shape, spec.dtype) for spec in real]
-        if said_tensors != real_tensors:
+        said = [f"{spec.shape} {spec.dtype}" for spec in specs]
+        real = [f"{graph.tensors[index].shape} {graph.tensors[index].dtype}" for index in indices]
+        if said != real:
             raise MetadataError(
                 f"The metadata is not for this file: its {kind}s are others.",
-                received=", ".join(f"{shape} {dtype}" for shape, dtype in said_tensors) or "none",
-                expected=", ".join(f"{shape} {dtype}" for shape, dtype in real_tensors) or "none",
+                received=", ".join(said) or "none",
+                expected=", ".join(real) or "none",
+            )
+
+
+def _check_normalizations(metadata: ModelMetadata) -> None:
+    for spec in metadata.inputs:
+        if spec.picture_problem and spec.normalization is None:
+            raise MetadataError(
+                f"What the file says of input `{spec.name}` cannot be kept.",
+                received=spec.picture_problem,
+                expected="one mean and one std for all channels, e.g. (127.5, 127.5)",
+                next_step="Give a `normalization` with the rest; what differs per channel belongs into the model.",
             )
 
 
@@ -205,11 +234,17 @@ def _label_file(labels: tuple[str, ...]) -> bytes:
                 f"Label {index} does not fit on a line of its own.",
                 received=repr(label),
                 expected="a name without line breaks and without blanks at its ends",
-                next_step='Give a class that has no name a word such as "unused".'
-                if not label.strip()
-                else "",
+                next_step='Give a class that has no name a word such as "unused".' if not label.strip() else "",
             )
-    return _utf8("".join(f"{label}\n" for label in labels), "The labels")
+    text = "".join(f"{label}\n" for label in labels)
+    if parse_labels(text) != labels:
+        raise MetadataError(
+            "The labels would not be read as they are written.",
+            received=f"the first is {labels[0]!r}",
+            expected="names without their own index in front",
+            next_step="Leave the numbers away: a label's line is its index.",
+        )
+    return _utf8(text, "The labels")
 
 
 def _json_file(metadata: ModelMetadata) -> bytes:

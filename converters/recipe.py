@@ -51,10 +51,9 @@ class Quantize:
         if not (isinstance(self.samples, int) and 1 <= self.samples <= 1_000_000):
             raise RecipeError("`samples` counts samples.", received=repr(self.samples), expected="1 to 1000000")
 
-    @property
-    def ends(self) -> Io:
-        """What `io` comes to."""
-        return self.io or ("int8" if self.scheme == "int8" else "float32")
+    def ends(self, usual: Io) -> Io:
+        """Return what `io` comes to on a target whose int8 files usually have `usual` at both ends."""
+        return self.io or (usual if self.scheme == "int8" else "float32")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,9 @@ class Verify:
         for name in ("max_drop", "min_agreement"):
             value = getattr(self, name)
             if not (isinstance(value, int | float) and 0 <= value <= 1):
-                raise RecipeError(f"`{name}` is a share.", received=repr(value), expected="0 to 1, e.g. 0.01 for one point")
+                raise RecipeError(
+                    f"`{name}` is a share.", received=repr(value), expected="0 to 1, e.g. 0.01 for one point"
+                )
 
 
 Step = Quantize | Verify
@@ -196,7 +197,9 @@ def _step(row: Any) -> Step:
         raise RecipeError("A step has a name.", received=repr(row), expected='{"step": "quantize", ...}')
     name = str(row["step"])
     if name not in _STEPS:
-        raise RecipeError(f"The step `{name}` is not known.", expected=", ".join(_STEPS), next_step=_close(name, _STEPS))
+        raise RecipeError(
+            f"The step `{name}` is not known.", expected=", ".join(_STEPS), next_step=_close(name, _STEPS)
+        )
     kind = _STEPS[name]
     settings = {key: value for key, value in row.items() if key != "step"}
     _known(f"step `{name}`", settings, tuple(field.name for field in fields(kind)))

@@ -41,14 +41,12 @@ def load_saved_model(path: Path) -> Loaded:
         signature = _serving(restored, path)
     except (AttributeError, ValueError, TypeError, KeyError, OSError, tf.errors.OpError) as error:
         if (path / KERAS_2_FILE).is_file():
-            raise NeedsKeras2Error(
-                f"TensorFlow cannot restore `{path}`.", received=" ".join(str(error).split())[:400]
-            ) from error
+            raise NeedsKeras2Error(f"TensorFlow cannot restore `{path}`.", received=_short(error)) from error
         if isinstance(error, ConversionError):
             raise
         raise ConversionError(
             f"TensorFlow cannot restore `{path}`.",
-            received=" ".join(str(error).split())[:600],
+            received=_short(error),
             expected="a SavedModel directory, whole",
             next_step='Write it again with `model.export("model")`.',
         ) from error
@@ -62,7 +60,9 @@ def load_saved_model(path: Path) -> Loaded:
         return [answers[name] for name in names] if restored is not None else []
 
     outputs = tuple(
-        TensorFacts(name, _batch_one(signature.structured_outputs[name].shape), signature.structured_outputs[name].dtype.name)
+        TensorFacts(
+            name, _batch_one(signature.structured_outputs[name].shape), signature.structured_outputs[name].dtype.name
+        )
         for name in names
     )
     return Loaded(
@@ -72,7 +72,7 @@ def load_saved_model(path: Path) -> Loaded:
             kind="savedmodel",
             inputs=inputs,
             outputs=outputs,
-            tensorflow=tf.__version__,
+            versions={"tensorflow": str(tf.__version__)},
         ),
     )
 
@@ -109,6 +109,11 @@ def _restore_without_slots(path: Path) -> Any:
             if one.name not in ("saved_model.pb", "fingerprint.pb"):
                 (folder / one.name).symlink_to(one.resolve())
         return tf.saved_model.load(folder)
+
+
+def _short(error: Exception) -> str:
+    text = error.received if isinstance(error, ConversionError) else str(error)
+    return " ".join(text.split())[:600]
 
 
 def _serving(restored: Any, path: Path) -> Any:

@@ -162,9 +162,7 @@ def _both(
     return found
 
 
-def _compare_tensors(
-    pair: tuple[Runtime, Runtime], data: Dataset, progress: ProgressReport | None
-) -> Comparison:
+def _compare_tensors(pair: tuple[Runtime, Runtime], data: Dataset, progress: ProgressReport | None) -> Comparison:
     squares, power = 0.0, 0.0
     pipelines = [_raw_pipeline(runtime) for runtime in pair] if len(pair[0].inputs) == 1 else None
     times: tuple[list[int], list[int]] = ([], [])

@@ -64,9 +64,7 @@ class Benchmark:
         }
 
 
-def bench(
-    runtime: Runtime, *, runs: int = 200, warmup: int = 10, progress: ProgressReport | None = None
-) -> Benchmark:
+def bench(runtime: Runtime, *, runs: int = 200, warmup: int = 10, progress: ProgressReport | None = None) -> Benchmark:
     """Measure `invoke` alone, on seeded random input.
 
     Args:

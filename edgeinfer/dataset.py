@@ -92,7 +92,9 @@ def open_dataset(path: str | Path) -> Dataset:
     return data
 
 
-def match_classes(data: Dataset, labels: Sequence[str], class_count: int, *, class_offset: int = 0) -> NDArray[np.int64]:
+def match_classes(
+    data: Dataset, labels: Sequence[str], class_count: int, *, class_offset: int = 0
+) -> NDArray[np.int64]:
     """Return the truth in the model's own counting.
 
     Names beat numbers: where every class name of the data is one of the model's labels (case, spaces, `_` and `-`

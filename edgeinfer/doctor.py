@@ -87,7 +87,9 @@ def _opencv() -> Check:
         return Check("opencv", True, ", ".join(versions) or "the system's own")
     if versions:
         return Check("opencv", False, f"{', '.join(versions)}, but it cannot be imported", f"pip install {limit}")
-    return Check("opencv", True, "not installed: pictures are read and resized by Pillow, slower", f"pip install {limit}")
+    return Check(
+        "opencv", True, "not installed: pictures are read and resized by Pillow, slower", f"pip install {limit}"
+    )
 
 
 def _golden() -> Check:

@@ -59,9 +59,7 @@ class EdgeInferError(Exception):
         return _rebuild, (type(self), self.message, self.received, self.expected, self.next_step)
 
 
-def _rebuild(
-    kind: type[EdgeInferError], message: str, received: str, expected: str, next_step: str
-) -> EdgeInferError:
+def _rebuild(kind: type[EdgeInferError], message: str, received: str, expected: str, next_step: str) -> EdgeInferError:
     return kind(message, received=received, expected=expected, next_step=next_step)
 
 

@@ -16,8 +16,9 @@ from edgeinfer.model.metadata import InputSpec, Normalization, OutputSpec, Resiz
 from edgeinfer.postprocess.classify import class_count, classify
 from edgeinfer.preprocess.geometry import View
 from edgeinfer.preprocess.image import Image, read_image
-from edgeinfer.preprocess.tensor import Preprocessor, floats_into
+from edgeinfer.preprocess.tensor import Preprocessor
 from edgeinfer.results import Classifications
+from edgeinfer.runtime.own_input import floats_into
 from edgeinfer.runtime.runtime import Runtime, Tensors
 from edgeinfer.timing import Stopwatch, Timing
 
@@ -138,7 +139,9 @@ def classifier(
     return Pipeline(runtime, pre=pre, post=post)
 
 
-def load(model: str | Path | bytes | Runtime, *, device: str | None = None, threads: int | None = None) -> Pipeline[Any]:
+def load(
+    model: str | Path | bytes | Runtime, *, device: str | None = None, threads: int | None = None
+) -> Pipeline[Any]:
     """Return the pipeline that fits what the file says it does.
 
     Args:

@@ -156,9 +156,7 @@ def model(
         entries.append(Table({0: name, 1: Scalar("I", len(buffers))}))
         buffers.append(Table({0: Vector("B", value, align=16)}))
     codes = sorted({(one.op, one.version, one.custom_code) for one in operators})
-    operator_tables = [
-        _operator_table(one, codes.index((one.op, one.version, one.custom_code))) for one in operators
-    ]
+    operator_tables = [_operator_table(one, codes.index((one.op, one.version, one.custom_code))) for one in operators]
     subgraph = Table(
         {
             0: tensor_tables,
@@ -307,9 +305,7 @@ def classifier(
         weight_scale = gain / 127
         bias_dtype = "int64" if dtype == "int16" else "int32"
         logit_scale, logit_zero = _span(dtype, gain * low - 4.0, gain * high)
-        answer_scale, answer_zero = (
-            (logit_scale, logit_zero) if activation == "none" else _SOFTMAX_SCALE[dtype]
-        )
+        answer_scale, answer_zero = (logit_scale, logit_zero) if activation == "none" else _SOFTMAX_SCALE[dtype]
         tensors = [
             TensorSpec("image", shown, dtype, scale, zero),
             axes,
@@ -355,9 +351,7 @@ def classifier(
     if record is not None:
         files["edgeinfer.json"] = json.dumps(record).encode()
     entries.update({} if metadata is None else metadata)
-    return model(
-        tensors[: last + 1], operators, inputs=[0], outputs=[last], metadata=entries, files=files or None
-    )
+    return model(tensors[: last + 1], operators, inputs=[0], outputs=[last], metadata=entries, files=files or None)
 
 
 def dense(*, dtype: str = "float32", shape: tuple[int, ...] = (1, 6), outputs: int = 2) -> bytes:

@@ -9,6 +9,7 @@ The module works on whichever Keras made the model (Keras 3 or tf-keras): it ask
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ class Leading:
     """The map that was taken off: `tensor value = own input * scale + offset`.
 
     Attributes:
-        scale: Finite, not 0.
+        scale: Finite, above 0.
         offset: Finite.
         layers: Names of the layers that made it up, front first.
     """
@@ -187,7 +188,8 @@ def _scalar_map(layer: Any) -> Leading | None:
             scale, offset = deviation, mean
     else:
         return None
-    if scale is None or offset is None or not (math.isfinite(scale) and math.isfinite(offset)) or scale == 0:
+    if scale is None or offset is None or not (math.isfinite(scale) and math.isfinite(offset)) or scale <= 0:
+        # A map that turns the range around stays: a mean and a std cannot say it.
         return None
     return Leading(scale, offset, (layer.name,))
 
@@ -226,9 +228,7 @@ def _without_front(model: Any) -> Any | None:
 def _functional_class(graph: Any) -> Any:
     """Return `Model` of the Keras that made the graph."""
     if type(graph).__module__.startswith("tf_keras."):
-        import tf_keras
-
-        return tf_keras.Model
+        return importlib.import_module("tf_keras").Model
     import keras
 
     return keras.Model

@@ -123,7 +123,6 @@ def freeze(loaded: Loaded) -> Frozen:
         ConversionError: The model cannot be traced at batch 1, or keeps variables that it writes to.
     """
     import tensorflow as tf
-    from converters.load import TensorFacts
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     inputs, outputs = loaded.facts.inputs, loaded.facts.outputs
@@ -131,14 +130,9 @@ def freeze(loaded: Loaded) -> Frozen:
     in_names, out_names = names[: len(inputs)], names[len(inputs) :]
 
     def serve(*tensors: Any) -> list[Any]:
-        return [
-            tf.identity(tensor, name=name)
-            for tensor, name in zip(loaded.call(tensors), out_names, strict=True)
-        ]
+        return [tf.identity(tensor, name=name) for tensor, name in zip(loaded.call(tensors), out_names, strict=True)]
 
-    specification = [
-        tf.TensorSpec(one.shape, one.dtype, name=name) for one, name in zip(inputs, in_names, strict=True)
-    ]
+    specification = [tf.TensorSpec(one.shape, one.dtype, name=name) for one, name in zip(inputs, in_names, strict=True)]
     try:
         traced = tf.function(serve, input_signature=specification, autograph=False)
         frozen = convert_variables_to_constants_v2(traced.get_concrete_function())
@@ -154,8 +148,13 @@ def freeze(loaded: Loaded) -> Frozen:
         function,
         tuple(replace(one, name=name) for one, name in zip(inputs, in_names, strict=True)),
         tuple(
-            TensorFacts(name, tuple(-1 if size is None else size for size in tensor.shape), tensor.dtype.name)
-            for name, tensor in zip(out_names, function.outputs, strict=True)
+            replace(
+                one,
+                name=name,
+                shape=tuple(-1 if size is None else size for size in tensor.shape),
+                dtype=tensor.dtype.name,
+            )
+            for one, name, tensor in zip(outputs, out_names, function.outputs, strict=True)
         ),
         loaded.facts.leading,
         tuple(one.name for one in loaded.facts.layers),
@@ -166,7 +165,9 @@ def _graph_names(wanted: Sequence[str]) -> list[str]:
     """Make names that a TensorFlow graph takes, each once."""
     names: list[str] = []
     for name in wanted:
-        clean = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "_.-") else "_" for letter in name)
+        clean = "".join(
+            letter if letter.isascii() and (letter.isalnum() or letter in "_.-") else "_" for letter in name
+        )
         if not clean or not clean[0].isalnum():
             clean = "tensor" + clean
         unique, count = clean, 1
@@ -297,9 +298,9 @@ def _own_or_pixels(
     if not tensor.dtype.startswith("float"):
         return np.array(sample, dtype=tensor.dtype)
     if sample.dtype == np.uint8 and table is not None:
-        return table[sample].astype(tensor.dtype, copy=False)
+        return np.asarray(table[sample], dtype=tensor.dtype)
     if leading is not None:
-        return (sample * leading.scale + leading.offset).astype(tensor.dtype)
+        return np.asarray(sample * leading.scale + leading.offset, dtype=tensor.dtype)
     return np.array(sample, dtype=tensor.dtype)
 
 

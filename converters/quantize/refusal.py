@@ -48,8 +48,9 @@ def explain_refusal(text: str, scheme: str, graph: Any, layers: Sequence[str]) -
         graph: The GraphDef that was converted.
         layers: Names of the Keras layers, those of nested models behind a slash; empty where they are unknown.
     """
-    ops = re.findall(r"^(?:TF Select|Custom) ops: (.+)$", text, re.MULTILINE)
-    missing = [name.strip() for line in ops for name in line.split(",")]
+    lists = re.findall(r"^(?:TF Select|Custom) ops: (.+)$", text, re.MULTILINE)
+    missing = [name.strip() for line in lists for name in line.split(",")] or re.findall(r"error: 'tf\.(\w+)' op", text)
+    missing = list(dict.fromkeys(missing))
     if missing:
         return UnsupportedOpError(
             "The model has ops that TensorFlow Lite does not have.",
@@ -79,7 +80,7 @@ def explain_refusal(text: str, scheme: str, graph: Any, layers: Sequence[str]) -
     return ConversionError(
         f'TensorFlow\'s converter failed on the scheme "{scheme}".',
         received=_short(text),
-        next_step='Try `scheme="float32"`: if that fails too, then an op of the model is the cause, else the calibration.',
+        next_step='Try `scheme="float32"`: if that fails too, an op of the model is the cause.',
     )
 
 
@@ -114,4 +115,6 @@ def _layer(node: str, layers: Sequence[str]) -> str:
         for name in (part, re.sub(r"_\d+$", "", part)):
             if name in known:
                 return known[name]
-    return "" if layers else node.rpartition("/")[0]
+    if layers:
+        return ""
+    return "/".join(part for part in node.split("/")[:-1] if not part.endswith("PartitionedCall"))

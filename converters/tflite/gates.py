@@ -39,9 +39,7 @@ _INTEGERS: dict[Scheme, tuple[str, ...]] = {
 _PLAIN = ("int32", "int64", "uint32", "bool")
 _VARIABLE_OPS = ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE")
 _QUANTIZED = ("int8", "uint8", "int16")
-_AS_IN_TRAINING = (
-    "Calibrate with data that is preprocessed as in training, or correct the declared normalization."
-)
+_AS_IN_TRAINING = "Calibrate with data that is preprocessed as in training, or correct the declared normalization."
 _CURES = {
     "FULLY_CONNECTED": 'Quantize in full ("int8"), or make the "dynamic" file for this target: '
     "it then has one scale per Dense weight.",
@@ -140,9 +138,7 @@ def check_input_range(spec: InputSpec, *, declared: tuple[float, float]) -> tupl
     said = f"Input `{spec.name}` was calibrated for another range than its data has, {how}"
     if 1 / REFUSE_RATIO <= ratio <= REFUSE_RATIO and not apart:
         return (f"{said}: {_show((low, high))} instead of {_show(declared)}. {_AS_IN_TRAINING}",)
-    raise CalibrationError(
-        f"{said}.", received=_show((low, high)), expected=_show(declared), next_step=_AS_IN_TRAINING
-    )
+    raise CalibrationError(f"{said}.", received=_show((low, high)), expected=_show(declared), next_step=_AS_IN_TRAINING)
 
 
 def quantized_inputs(tflite: bytes) -> tuple[InputSpec, ...]:
@@ -206,9 +202,7 @@ def _no_custom_op(file: ModelFile) -> str:
             )
     declared = [one.op for one in file.op_codes if one.custom]
     if declared:
-        raise UnsupportedOpError(
-            "The file declares custom ops.", received=", ".join(declared), expected="built-in ops"
-        )
+        raise UnsupportedOpError("The file declares custom ops.", received=", ".join(declared), expected="built-in ops")
     return f"{sum(len(graph.operators) for graph in file.subgraphs)} built-in ops"
 
 
@@ -352,9 +346,7 @@ def _run_once(tflite: bytes, engine: Engine) -> str:
         if view.dtype.kind == "f":
             view[...] = random.random(view.shape)
         elif view.dtype.itemsize <= 2:
-            view[...] = random.integers(
-                np.iinfo(view.dtype).min, np.iinfo(view.dtype).max, view.shape, endpoint=True
-            )
+            view[...] = random.integers(np.iinfo(view.dtype).min, np.iinfo(view.dtype).max, view.shape, endpoint=True)
         else:
             view[...] = 0  # an index or a count: no other number is surely one
         del view

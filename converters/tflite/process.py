@@ -1,8 +1,8 @@
 """The parent's end of a conversion: one child process with TensorFlow in it.
 
 The converter writes some thirty lines on stdout and stderr, leaks about 20 MB a call and can end in a segmentation
-fault. All of that stays in the child. It is a fresh interpreter and not a fork or `multiprocessing`, so a script without
-a `__main__` guard works, and nothing that the parent has imported can get in TensorFlow's way.
+fault. All of that stays in the child. It is a fresh interpreter and not a fork or `multiprocessing`, so a script
+without a `__main__` guard works, and nothing that the parent has imported can get in TensorFlow's way.
 """
 
 from __future__ import annotations
@@ -125,9 +125,7 @@ class ConverterProcess:
             OutputError: The file cannot be written.
             ConversionError: The converter failed, ended or took too long.
         """
-        result = self._ask(
-            {"do": "convert", **dataclasses.asdict(request)}, f"converting to {request.scheme}"
-        )
+        result = self._ask({"do": "convert", **dataclasses.asdict(request)}, f"converting to {request.scheme}")
         return ConvertFacts(Path(result["output"]), result["size_bytes"], result["samples"], result["seconds"])
 
     def close(self) -> None:
@@ -270,16 +268,14 @@ def _own_folders() -> list[str]:
     """Return where the two packages lie: in a checkout, or installed."""
     import edgeinfer
 
-    folders = [Path(str(one)).resolve().parent.parent for one in (__file__, edgeinfer.__file__)]
+    folders = [Path(str(one)).parent.parent for one in (__file__, edgeinfer.__file__)]
     return [str(folders[0].parent), str(folders[1])]
 
 
 def _rebuilt(fields: Mapping[str, str]) -> EdgeInferError:
     """Make the error again that the child has caught."""
     kind = next((one for one in _family(EdgeInferError) if one.__name__ == fields["type"]), ConversionError)
-    return kind(
-        fields["message"], received=fields["received"], expected=fields["expected"], next_step=fields["next"]
-    )
+    return kind(fields["message"], received=fields["received"], expected=fields["expected"], next_step=fields["next"])
 
 
 def _family(kind: type[EdgeInferError]) -> Iterator[type[EdgeInferError]]:

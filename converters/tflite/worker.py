@@ -67,7 +67,7 @@ def _answer(session: Session, request: dict[str, Any]) -> dict[str, Any]:
         }
     except MemoryError:
         return {"failure": "MemoryError"}
-    except Exception as error:  # noqa: BLE001 - whatever it is, the parent must hear of it
+    except Exception as error:
         traceback.print_exc()
         return {"failure": f"{type(error).__name__}: {error}"}
 

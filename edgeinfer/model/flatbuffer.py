@@ -1,8 +1,9 @@
 """Read-only flatbuffer tables over bytes that nobody trusts.
 
-Every access checks what flatbuffers' own verifier checks: offsets, vtables and vectors inside the bytes, alignment,
-strings that end in a zero, and a bound on the work, because offsets may be shared and a small file could otherwise
-describe a huge tree. What fails raises `DamagedModelError`; nothing is read outside the bytes.
+Every access checks what flatbuffers' own verifier checks: offsets, vtables and vectors inside the bytes,
+alignment, strings that end in a zero, and a bound on the work, because offsets may be shared and a small
+file could otherwise describe a huge tree. What fails raises `DamagedModelError`; nothing is read outside
+the bytes.
 
 Source: "FlatBuffer Internals", https://flatbuffers.dev/internals
 """

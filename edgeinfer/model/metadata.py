@@ -1,23 +1,21 @@
-"""The contract that travels in the model file: what a device must know to feed the model and to read its answer.
+"""Read what travels in the model file: what a device must know to feed the model and to read its answer.
 
-Two places hold it, and nothing is written twice. TFLite Metadata (the `TFLITE_METADATA` buffer) holds what Android and
-MediaPipe read: names, normalization, label file. `edgeinfer.json`, in the zip that the standard appends for label
-files, holds what the standard cannot say: resize, filter, folded rescaling, activation, and how the file was made.
+Two places hold it, and nothing is written twice. TFLite Metadata (the `TFLITE_METADATA` buffer) holds what
+Android and MediaPipe read: names, normalization, label file. `edgeinfer.json`, in the zip that the standard
+appends for label files, holds what the standard cannot say: resize, filter, folded rescaling, activation, and
+how the file was made.
 
-The dataclasses and the reader live here and need only the standard library; `converters.metadata` writes.
-
-Source: TFLite Metadata, `metadata_schema.fbs` 1.5 in tensorflow/tflite-support.
+Needs the standard library only. The dataclasses are those of `edgeinfer.model.specs`; `converters.metadata`
+writes.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import TypeVar, get_args
 
 from edgeinfer.errors import DamagedModelError, MetadataError
 from edgeinfer.files import read_bytes
@@ -25,6 +23,23 @@ from edgeinfer.model.activation import output_activation
 from edgeinfer.model.attached import ENTRY_NAME, ModelNotes, TensorNotes, read_files, read_notes
 from edgeinfer.model.labels import parse_labels, read_labels
 from edgeinfer.model.schema import ModelFile, Tensor, parse
+from edgeinfer.model.specs import (
+    JSON_NAME,
+    LABELS_NAME,
+    SCHEMA,
+    Activation,
+    Colour,
+    Filter,
+    InputSpec,
+    ModelMetadata,
+    Normalization,
+    OutputSpec,
+    Rescaling,
+    Resize,
+    ResizeMode,
+    Task,
+    one_of,
+)
 
 __all__ = [
     "JSON_NAME",
@@ -46,209 +61,7 @@ __all__ = [
     "read_labels",
 ]
 
-Colour = Literal["rgb", "grayscale"]
-ResizeMode = Literal["stretch", "letterbox", "crop"]
-Filter = Literal["nearest", "bilinear", "bilinear-antialias", "bicubic-antialias", "lanczos-antialias"]
-Task = Literal["classification", "tensors"]
-Activation = Literal["softmax", "sigmoid", "none"]
-
 _Item = TypeVar("_Item")
-
-SCHEMA = 1
-JSON_NAME = "edgeinfer.json"
-LABELS_NAME = "labels.txt"
-
-
-def _one_of(what: str, value: object, allowed: tuple[object, ...]) -> None:
-    if value not in allowed:
-        raise MetadataError(
-            f"`{what}` has a value that is not known.",
-            received=repr(value),
-            expected=", ".join(f'"{one}"' for one in allowed),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Normalization:
-    """How a pixel becomes the number that the model was trained on: `(pixel - mean) / std`.
-
-    Attributes:
-        mean: In pixel units, 0..255.
-        std: In pixel units, above 0.
-
-    Example:
-        >>> Normalization(127.5, 127.5).range
-        (-1.0, 1.0)
-    """
-
-    mean: float
-    std: float
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.mean) and math.isfinite(self.std) and self.std > 0):
-            raise MetadataError(
-                "A normalization needs a finite mean and a std above 0.",
-                received=f"mean={self.mean}, std={self.std}",
-                expected="pixel units, e.g. (127.5, 127.5) for [-1, 1], (0, 255) for [0, 1], (0, 1) for [0, 255]",
-            )
-
-    @property
-    def range(self) -> tuple[float, float]:
-        """The values that pixels 0 and 255 become."""
-        return (0.0 - self.mean) / self.std, (255.0 - self.mean) / self.std
-
-
-@dataclass(frozen=True, slots=True)
-class Resize:
-    """How a picture of any size becomes the model's size.
-
-    Attributes:
-        mode: "stretch" changes the aspect ratio; "letterbox" keeps it and pads; "crop" keeps it and cuts the long side.
-        filter: "nearest" and "bilinear" take the nearest one or four pixels (what Keras' Resizing, `tf.image.resize`
-            and OpenCV's INTER_LINEAR do); the "-antialias" ones widen with the reduction (what Pillow does).
-        pad: Grey level of the letterbox's bars, 0..255.
-    """
-
-    mode: ResizeMode = "stretch"
-    filter: Filter = "bilinear"
-    pad: int = 0
-
-    def __post_init__(self) -> None:
-        _one_of("resize", self.mode, get_args(ResizeMode))
-        _one_of("filter", self.filter, get_args(Filter))
-        if not 0 <= self.pad <= 255:
-            raise MetadataError("`pad` is a grey level.", received=str(self.pad), expected="0..255")
-
-
-@dataclass(frozen=True, slots=True)
-class Rescaling:
-    """A rescaling layer that was taken off the front of the model: `tensor value = own input * scale + offset`.
-
-    The model was trained behind it, so floats that a caller hands over ("the model's own input") still pass it; pixels
-    do not, because the file's normalization already holds it.
-    """
-
-    scale: float
-    offset: float
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.scale) and math.isfinite(self.offset) and self.scale != 0):
-            raise MetadataError(
-                "A folded rescaling needs a finite scale other than 0 and a finite offset.",
-                received=f"scale={self.scale}, offset={self.offset}",
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class InputSpec:
-    """One input of the model file.
-
-    Attributes:
-        name: As the file says it.
-        shape: With the batch, e.g. (1, 224, 224, 3).
-        dtype: NumPy's name: "int8", "uint8", "int16", "float32", ...
-        scale: Quantization, `real = scale * (stored - zero_point)`; 0.0 where the tensor is not quantized.
-        zero_point: As above.
-        colour: What the channels of a picture mean; None where the input is no picture.
-        normalization: From pixels to real values; None where the file does not say.
-        resize: From any picture to `size`.
-        rescaling: A layer folded away, or None.
-        picture_problem: Why the file's own normalization cannot be applied to pixels, e.g. one pair per channel;
-            empty where it can. `size` raises it, as long as nobody has put a `normalization` in its place.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    scale: float = 0.0
-    zero_point: int = 0
-    colour: Colour | None = None
-    normalization: Normalization | None = None
-    resize: Resize = field(default_factory=Resize)
-    rescaling: Rescaling | None = None
-    picture_problem: str = ""
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """The picture's (width, height).
-
-        Raises:
-            MetadataError: This input is no picture, or pixels cannot be normalized as the file says.
-        """
-        if self.picture_problem and self.normalization is None:
-            raise MetadataError(
-                f"Input `{self.name}` cannot take pictures as the file says.",
-                received=self.picture_problem,
-                expected="one mean and one std for all channels",
-                next_step="Give `normalization=(mean, std)` where one pair comes close enough, or put the channels' own "
-                "pairs into the model as its first layer and convert again.",
-            )
-        if not self.is_image:
-            raise MetadataError(
-                f"Input `{self.name}` is not a picture.",
-                received=f"shape {self.shape}",
-                expected="(1, height, width, 1 or 3)",
-                next_step="Hand over floats of this shape instead of a picture.",
-            )
-        return self.shape[2], self.shape[1]
-
-    @property
-    def is_image(self) -> bool:
-        """True for (1, height, width, 1 or 3)."""
-        return len(self.shape) == 4 and self.shape[0] == 1 and self.shape[3] in (1, 3)
-
-
-@dataclass(frozen=True, slots=True)
-class OutputSpec:
-    """One output of the model file.
-
-    Attributes:
-        name: As the file says it.
-        shape: With the batch.
-        dtype: NumPy's name.
-        scale: Quantization, as in `InputSpec`.
-        zero_point: As above.
-        labels: Names of the classes, index by index; empty where the file has none.
-        activation: What the last op leaves: "softmax" and "sigmoid" are probabilities, "none" anything else.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    scale: float = 0.0
-    zero_point: int = 0
-    labels: tuple[str, ...] = ()
-    activation: Activation = "none"
-
-
-@dataclass(frozen=True, slots=True)
-class ModelMetadata:
-    """All that a model file says of itself.
-
-    Attributes:
-        task: "classification", or "tensors" where the file does not say.
-        inputs: In the order of the file.
-        outputs: In the order of the file.
-        name: A person's name for the model.
-        description: A sentence.
-        version: The author's.
-        author: Whoever made it.
-        license: The licence's name or text.
-        made: How the file was made, as `edgeinfer.json` says it: recipe, calibration, measured accuracy, versions.
-    """
-
-    task: Task
-    inputs: tuple[InputSpec, ...]
-    outputs: tuple[OutputSpec, ...]
-    name: str = ""
-    description: str = ""
-    version: str = ""
-    author: str = ""
-    license: str = ""
-    made: Mapping[str, object] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        _one_of("task", self.task, get_args(Task))
 
 
 def read(source: str | Path | bytes | ModelFile) -> ModelMetadata:
@@ -492,7 +305,7 @@ def _output_spec(
             next_step="Write the right ones: `edgeinfer-convert annotate m.tflite --labels labels.txt`.",
         )
     activation = _text(said, "activation", output_activation(model.main, tensor.index))
-    _one_of("activation", activation, get_args(Activation))
+    one_of("activation", activation, get_args(Activation))
     return OutputSpec(plain.name, plain.shape, plain.dtype, scale, zero_point, labels, activation)  # type: ignore[arg-type]
 
 

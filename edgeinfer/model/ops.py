@@ -1,7 +1,7 @@
 """Builtin ops by code, and the highest version of each that an engine accepts.
 
-The versions were read off the engines themselves (`benchmarks/op_version_ceilings.py`): a file that declares an op and
-has no operator is accepted or refused by the engine's resolver alone.
+The versions were read off the engines themselves (`benchmarks/op_version_ceilings.py`): a file that
+declares an op and has no operator is accepted or refused by the engine's resolver alone.
 
 Source: names and codes from enum BuiltinOperator, `schema.fbs` version 3 of tensorflow/tensorflow.
 """
@@ -28,8 +28,8 @@ _CUSTOM = MappingProxyType(
     }
 )
 
-# Code by code: name, then the highest version in tflite-runtime, LiteRT and TensorFlow, in the versions of `MEASURED`;
-# 0 where the engine does not know the op.
+# Code by code: name, then the highest version in tflite-runtime, LiteRT and TensorFlow, in the versions
+# of `MEASURED`; 0 where the engine does not know the op.
 BUILTINS: tuple[tuple[str, int, int, int], ...] = (
     ("ADD", 5, 6, 5),
     ("AVERAGE_POOL_2D", 3, 3, 3),

@@ -1,7 +1,8 @@
 """The fields of TFLite's builtin options, by the number that the union has in the file.
 
-Options are tables of their own, so an engine that does not verify a file follows whatever stands in them. Here every
-field's place and kind is known, so every one is checked, and those that rules and summaries need can be read by name.
+Options are tables of their own, so an engine that does not verify a file follows whatever stands in them.
+Here every field's place and kind is known, so every one is checked, and those that rules and summaries
+need can be read by name.
 
 Source: `schema.fbs` version 3 of tensorflow/tensorflow, union BuiltinOptions.
 """
@@ -15,8 +16,8 @@ from edgeinfer.model.flatbuffer import Table
 
 Value = int | float | str | tuple[int, ...] | tuple[float, ...] | None
 
-# One line a table, fields in slot order: "name:kind" or "name:kind=default", "-" for a slot that is no longer used.
-# Kinds: struct letters for numbers; [i] and [f] are vectors, "s" is a string, "t" a table.
+# One line a table, fields in slot order: "name:kind" or "name:kind=default", "-" for a slot that is no
+# longer used. Kinds: struct letters for numbers; [i] and [f] are vectors, "s" is a string, "t" a table.
 # Tables without fields are absent; the kinds of all others are checked when a file is read.
 FIELDS = MappingProxyType(
     {

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from edgeinfer.errors import InputError, MetadataError
 from edgeinfer.model.metadata import OutputSpec
 from edgeinfer.results import Classifications
-from edgeinfer.runtime.quantization import dequantize
+from edgeinfer.quantization import dequantize
 
 
 def class_count(spec: OutputSpec) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgeinfer.preprocess.geometry import View
 from edgeinfer.preprocess.golden import GoldenResult, check_golden
 from edgeinfer.preprocess.image import Image, read_image
-from edgeinfer.preprocess.tensor import Preprocessor, crop, floats_into, letterbox, prepare, stretch
+from edgeinfer.preprocess.tensor import Preprocessor, crop, letterbox, prepare, stretch
 
 __all__ = [
     "GoldenResult",
@@ -14,7 +14,6 @@ __all__ = [
     "View",
     "check_golden",
     "crop",
-    "floats_into",
     "letterbox",
     "prepare",
     "read_image",

@@ -6,7 +6,7 @@ library is installed:
 * "nearest": the pixel under the centre, by integers, in NumPy. OpenCV 4.11, OpenCV 5 and Pillow each break
   ties in their own way (a width of 2 to 7 has one), so none of them is asked.
 * "bilinear": the four pixels around the centre. OpenCV's INTER_LINEAR; without it Pillow's affine transform,
-  which differs by at most 1 grey level.
+  which rounds down and so differs by at most 1 grey level.
 * "bilinear-antialias", "bicubic-antialias", "lanczos-antialias": Pillow's, always.
 """
 
@@ -194,9 +194,7 @@ def _resize_pillow(image: Image, out: NDArray[np.uint8], filter: Filter) -> None
         if filter == "bilinear":
             # Unlike `resize`, the transform does not widen its filter with the reduction.
             step = (image.shape[1] / size[0], 0, 0, 0, image.shape[0] / size[1], 0)
-            picture = picture.transform(
-                size, pillow.Transform.AFFINE, step, resample=pillow.Resampling.BILINEAR
-            )
+            picture = picture.transform(size, pillow.Transform.AFFINE, step, resample=pillow.Resampling.BILINEAR)
         else:
             name = filter.removesuffix("-antialias").upper()
             picture = picture.resize(size, pillow.Resampling[name])

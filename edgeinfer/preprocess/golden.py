@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from edgeinfer.model.metadata import InputSpec, Normalization, Resize
 from edgeinfer.preprocess.image import Image, read_image
 from edgeinfer.preprocess.tensor import Preprocessor
-from edgeinfer.runtime.quantization import quantize
+from edgeinfer.quantization import quantize
 
 _FILE = Path(__file__).with_name("golden.json")
 _PICTURE_SIZE = (13, 9)
@@ -95,9 +95,7 @@ def _tensor(case: Mapping[str, Any]) -> GoldenResult:
 
 def _quantize(case: Mapping[str, Any]) -> GoldenResult:
     values = np.array(case["values"], dtype=np.float32)
-    return _compare(
-        case, quantize(values, scale=case["scale"], zero_point=case["zero_point"], dtype=case["dtype"])
-    )
+    return _compare(case, quantize(values, scale=case["scale"], zero_point=case["zero_point"], dtype=case["dtype"]))
 
 
 def _compare(case: Mapping[str, Any], actual: NDArray[Any]) -> GoldenResult:

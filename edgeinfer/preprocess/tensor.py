@@ -18,7 +18,7 @@ from edgeinfer.model.metadata import Filter, InputSpec, Normalization, Resize
 from edgeinfer.preprocess import libraries
 from edgeinfer.preprocess.geometry import Placement, View, draw, place
 from edgeinfer.preprocess.image import Image, check_image
-from edgeinfer.runtime.quantization import quantize, round_half_away
+from edgeinfer.quantization import round_half_away
 
 _LEVELS = 256
 _TOP_BIT = np.uint8(0x80)  # flipping it turns a pixel into the int8 `pixel - 128`, in two's complement
@@ -48,7 +48,7 @@ class Preprocessor:
         resize: What is in force.
         normalization: What is in force; None takes pixels as they are.
         table: (256,) of the input's dtype: what each pixel value becomes. Computed in float64 and rounded
-            half away from zero, as TFLite does; in float32 arithmetic for float32 inputs.
+            half away from zero, as TFLite's reference kernel does; in float32 arithmetic for float32 inputs.
 
     Raises:
         MetadataError: The input is no picture, has a dtype that pixels do not go into, or nobody says how to
@@ -250,51 +250,6 @@ def grey_into(rgb: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
         raise InputError("OpenCV cannot convert this picture.", received=str(error)) from error
     if result is not plane:
         np.copyto(plane, result)
-
-
-def floats_into(values: NDArray[Any], spec: InputSpec, out: NDArray[Any]) -> None:
-    """Write the model's own input: floats as the model was trained on, past all preprocessing of pictures.
-
-    A rescaling that was folded away at conversion is applied, then the tensor's quantization.
-
-    Args:
-        values: Floats of `spec.shape`, with or without the batch.
-        spec: The model's input.
-        out: The tensor's own memory, written in place.
-
-    Raises:
-        InputError: Another shape, no floats, or values that are not finite.
-    """
-    array = np.asarray(values)
-    if array.dtype.kind != "f":
-        raise InputError(
-            f"The model's own input `{spec.name}` is handed over as floats.",
-            received=f"shape {array.shape}, dtype {array.dtype}",
-            expected=f"float32 of shape {spec.shape}",
-            next_step="If these are pixels, hand them over as uint8 to a `Pipeline`."
-            if spec.is_image
-            else "Turn them into floats as the training did: `values.astype(np.float32)`.",
-        )
-    sample_shape = spec.shape[1:] if spec.shape[:1] == (1,) else spec.shape
-    if array.shape not in (spec.shape, sample_shape):
-        raise InputError(
-            f"The array does not fit the input `{spec.name}`.",
-            received=f"shape {array.shape}",
-            expected=" or ".join(dict.fromkeys((str(spec.shape), str(sample_shape)))),
-        )
-    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is refused below
-        array = array.astype(np.float32)
-    finite = np.isfinite(array)
-    if not finite.all():
-        raise InputError(
-            f"The array for the input `{spec.name}` holds values that are not finite.",
-            received=f"{int(np.count_nonzero(~finite))} of {array.size} are NaN or infinite in float32",
-            expected="finite floats",
-        )
-    if spec.rescaling is not None:
-        array = array * np.float32(spec.rescaling.scale) + np.float32(spec.rescaling.offset)
-    stored = quantize(array, scale=spec.scale, zero_point=spec.zero_point, dtype=spec.dtype)
-    out[...] = stored.reshape(spec.shape)
 
 
 def _table(spec: InputSpec, normalization: Normalization | None) -> NDArray[Any]:

@@ -17,9 +17,9 @@ from edgeinfer.files import read_bytes, sha256
 from edgeinfer.model.check import check
 from edgeinfer.model.metadata import InputSpec, ModelMetadata, OutputSpec, read
 from edgeinfer.model.ops import ceilings
-from edgeinfer.preprocess.tensor import floats_into
+from edgeinfer.quantization import dequantize
 from edgeinfer.runtime.engines import Engine, Interpreter, engine_error, find_engine, open_interpreter
-from edgeinfer.runtime.quantization import dequantize
+from edgeinfer.runtime.own_input import floats_into
 from edgeinfer.runtime.trial import try_first
 
 _LOGGER = logging.getLogger(__name__)
@@ -100,7 +100,9 @@ class Runtime:
         if len(self.inputs) != 1:
             names = ", ".join(f"`{spec.name}`" for spec in self.inputs)
             raise InputError(
-                f"This model has {len(self.inputs)} inputs.", received=names, next_step="Use `inputs` and call with each."
+                f"This model has {len(self.inputs)} inputs.",
+                received=names,
+                next_step="Use `inputs` and call with each.",
             )
         return self.inputs[0]
 
@@ -171,9 +173,7 @@ class Runtime:
                 raise
             # XNNPACK refuses some int8 graphs that the engine's own kernels run.
             try:
-                interpreter = open_interpreter(
-                    self.engine, source, threads=self.threads, default_delegates=False
-                )
+                interpreter = open_interpreter(self.engine, source, threads=self.threads, default_delegates=False)
             except EdgeInferError:
                 raise engine_error(first.received, self.engine) from first
             _LOGGER.warning("XNNPACK refuses this model; it runs on the engine's slower built-in kernels.")
@@ -182,7 +182,9 @@ class Runtime:
     def __repr__(self) -> str:
         """Return the file, engine and threads."""
         name = self.path.name if self.path else f"{self.size_bytes} bytes"
-        return f"Runtime({name}, {self.engine.name} {self.engine.version}, device={self.device}, threads={self.threads})"
+        return (
+            f"Runtime({name}, {self.engine.name} {self.engine.version}, device={self.device}, threads={self.threads})"
+        )
 
 
 class Tensors(Mapping[str, NDArray[np.float32]]):

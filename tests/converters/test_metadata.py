@@ -23,15 +23,15 @@ from converters.metadata import annotate, write
 from converters.tflite.attach import attach, detach
 from edgeinfer.errors import DamagedModelError, MetadataError, MissingDependencyError, ModelError
 from edgeinfer.model.metadata import (
-    Activation,
     ModelMetadata,
     Normalization,
     Rescaling,
     Resize,
-    Task,
     read,
 )
 from edgeinfer.model.schema import parse
+
+pytest.importorskip("flatbuffers", reason="flatbuffers is not installed: metadata is written on workstations")
 
 NAMES = ("red", "green", "blue", "dark")
 
@@ -259,9 +259,7 @@ def test_another_implementation_reads_the_same_graph() -> None:
     for old, new in zip(before.subgraphs[0].operators, after.subgraphs[0].operators, strict=True):
         assert vars(old).keys() == vars(new).keys()
         assert list(old.inputs) == list(new.inputs)
-    assert [code.builtinCode for code in after.operatorCodes] == [
-        code.builtinCode for code in before.operatorCodes
-    ]
+    assert [code.builtinCode for code in after.operatorCodes] == [code.builtinCode for code in before.operatorCodes]
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "float32"])
@@ -356,6 +354,18 @@ def test_annotate_keeps_what_another_writer_said() -> None:
     assert after.outputs[0].labels == NAMES
 
 
+@pytest.mark.parametrize("files", [{}, {"names.txt": b"too\nfew\n"}], ids=["missing", "too short"])
+def test_a_wrong_label_file_can_be_repaired(files: dict[str, bytes]) -> None:
+    notes = tiny_models.tflite_metadata(labels_file="names.txt", normalization=([127.5], [127.5]))
+    bare = tiny_models.classifier(metadata={"TFLITE_METADATA": notes})
+    tflite = tiny_models.with_files(bare, files) if files else bare
+    with pytest.raises(MetadataError):
+        annotate(tflite, task="classification")
+    found = read(annotate(tflite, labels=NAMES))
+    assert found.outputs[0].labels == NAMES
+    assert found.inputs[0].normalization == Normalization(127.5, 127.5)
+
+
 def test_no_labels_take_the_labels_away() -> None:
     changed = annotate(annotate(tiny_models.classifier(), labels=NAMES), labels=[])
     assert read(changed).outputs[0].labels == ()
@@ -437,8 +447,25 @@ def test_a_damaged_zip_is_refused() -> None:
     changed = bytearray(annotate(tiny_models.classifier(), labels=NAMES))
     directory = changed.rindex(b"PK\x01\x02")
     changed[directory : directory + 4] = b"XXXX"
-    with pytest.raises(DamagedModelError):
+    with pytest.raises(MetadataError, match="attached"):
         annotate(bytes(changed), task="classification")
+    with pytest.raises(MetadataError, match="attached"):
+        detach(bytes(changed))
+
+
+def test_a_normalization_per_channel_is_not_dropped_in_silence() -> None:
+    notes = tiny_models.tflite_metadata(normalization=([1.0, 2.0, 3.0], [1.0, 1.0, 1.0]))
+    tflite = tiny_models.classifier(metadata={"TFLITE_METADATA": notes})
+    with pytest.raises(MetadataError, match="cannot be kept"):
+        annotate(tflite, labels=NAMES)
+    changed = annotate(tflite, labels=NAMES, normalization=Normalization(2.0, 1.0))
+    assert read(changed).inputs[0].normalization == Normalization(2.0, 1.0)
+
+
+def test_labels_that_would_be_read_without_their_numbers_are_refused() -> None:
+    # A reader takes "0  red", "1  green", ... for the numbered lists that Google Coral has.
+    with pytest.raises(MetadataError, match="not be read as they are written"):
+        annotate(tiny_models.classifier(), labels=[f"{index} {name}" for index, name in enumerate(NAMES)])
 
 
 def test_a_missing_flatbuffers_is_told_with_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:

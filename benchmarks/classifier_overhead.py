@@ -3,7 +3,8 @@
     EDGEINFER_TEST_DATA=... python benchmarks/classifier_overhead.py
 
 MobileNetV2 1.0 224, uint8, one thread. Beside it the script that most people write (Pillow, float64, full sort), once
-with the same four-pixel bilinear filter and once with Pillow's default. All variants take turns, frame by frame.
+with the same four-pixel bilinear filter and once with Pillow's default. The variants take turns in short blocks, each
+after two frames of warm-up, so that all see the same machine and none pays for the caches that another emptied.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from record import test_data, versions, write_rows
 
 from edgeinfer import Runtime, classifier
 
-ROUNDS, WARMUP = 400, 20
+BLOCKS, FRAMES, WARMUP = 40, 10, 2
 
 
 def naive(runtime: Runtime, *, same_filter: bool) -> Callable[[NDArray[np.uint8]], int]:
@@ -62,12 +63,13 @@ def main() -> None:
     variants["naive Pillow + float64, same filter"] = lambda: same(frame)
     variants["naive Pillow + float64, Pillow's default filter"] = lambda: default(frame)
     times: dict[str, list[int]] = {name: [] for name in variants}
-    for number in range(ROUNDS + WARMUP):
+    for _ in range(BLOCKS):
         for name, call in variants.items():
-            start = time.perf_counter_ns()
-            call()
-            if number >= WARMUP:
-                times[name].append(time.perf_counter_ns() - start)
+            for number in range(FRAMES + WARMUP):
+                start = time.perf_counter_ns()
+                call()
+                if number >= WARMUP:
+                    times[name].append(time.perf_counter_ns() - start)
     base = float(np.median(times["bare invoke"]))
     rows = [
         {
@@ -75,7 +77,7 @@ def main() -> None:
             "model": path.name,
             "engine": f"{bare.engine.name} {bare.engine.version}",
             "threads": 1,
-            "frames": ROUNDS,
+            "frames": BLOCKS * FRAMES,
             "median_ms": f"{np.median(series) / 1e6:.3f}",
             "p95_ms": f"{np.percentile(series, 95) / 1e6:.3f}",
             "ratio_to_bare_invoke": f"{np.median(series) / base:.3f}",

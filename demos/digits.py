@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 from contact_sheet import contact_sheet
-from train_digits import train_digits
 
 from converters import Card, Quantize, Recipe, Report, Training, Verify, convert
 from edgeinfer import Dataset, open_dataset, read_image
@@ -45,7 +44,15 @@ def main() -> None:
         model, calibration, validation = options.model, options.calibration, options.validation
         labels = options.labels.read_text(encoding="utf-8").splitlines() if options.labels else ()
     else:
-        model, calibration, validation = train_digits(OUTPUT)
+        print("Training a small network on handwritten digits ...", flush=True)
+        # In a process of its own, so that TensorFlow's talk can be kept back unless the training fails.
+        script = Path(__file__).with_name("train_digits.py")
+        done = subprocess.run([sys.executable, script, OUTPUT], capture_output=True, text=True, check=False)
+        if done.returncode:
+            sys.exit(done.stderr)
+        model, calibration, validation = (
+            OUTPUT / name for name in ("digits.keras", "digits-calibration.npz", "digits-validation.npz")
+        )
         labels = [str(digit) for digit in range(10)]
 
     result = convert(

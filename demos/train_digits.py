@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 
 
-def train_digits(folder: Path) -> tuple[Path, Path, Path]:
-    """Train for a few seconds; return the paths of the model, the calibration and the validation data.
+def train_digits(folder: Path) -> None:
+    """Train for a few seconds; write `digits.keras`, `digits-calibration.npz` and `digits-validation.npz`.
 
     The pictures are 8x8 grey levels of 0..16, stretched to 0..255. 898 train (200 of them calibrate), 899 judge.
     """
@@ -36,10 +37,11 @@ def train_digits(folder: Path) -> tuple[Path, Path, Path]:
         name="digits",
     )
     model.compile(keras.optimizers.Adam(3e-3), loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-    print("Training a small network on handwritten digits ...")
     model.fit(pixels[train], digits.target[train], epochs=25, batch_size=32, verbose=0)
-    path = folder / "digits.keras"
-    model.save(path)
+    model.save(folder / "digits.keras")
     np.savez(folder / "digits-calibration.npz", x=pixels[train[:200]])
     np.savez(folder / "digits-validation.npz", x=pixels[judge], y=digits.target[judge])
-    return path, folder / "digits-calibration.npz", folder / "digits-validation.npz"
+
+
+if __name__ == "__main__":
+    train_digits(Path(sys.argv[1]))

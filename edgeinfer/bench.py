@@ -12,6 +12,7 @@ from edgeinfer.errors import InputError
 from edgeinfer.machine import machine, resident_bytes
 from edgeinfer.progress import Progress, ProgressReport
 from edgeinfer.runtime.runtime import Runtime
+from edgeinfer.runtime.trial import fill
 from edgeinfer.timing import Latency, latency
 
 
@@ -112,9 +113,4 @@ def _time(call: Callable[[], None]) -> int:
 def _fill(runtime: Runtime) -> None:
     random = np.random.default_rng(0)
     for index in range(len(runtime.inputs)):
-        view = runtime.input_view(index)
-        if view.dtype.kind in "iu":
-            limits = np.iinfo(view.dtype)
-            view[...] = random.integers(limits.min, limits.max, size=view.shape, endpoint=True, dtype=view.dtype)
-        elif view.dtype.kind == "f":
-            view[...] = random.random(size=view.shape, dtype=np.float32)
+        fill(runtime.input_view(index), random)

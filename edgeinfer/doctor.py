@@ -11,7 +11,7 @@ import numpy as np
 from edgeinfer.errors import EdgeInferError
 from edgeinfer.machine import machine, package_version
 from edgeinfer.preprocess.golden import check_golden
-from edgeinfer.preprocess.image import opencv
+from edgeinfer.preprocess.libraries import opencv
 from edgeinfer.runtime.engines import find_engine, install_line, installed_engines
 
 SLIM_LINE = (

@@ -11,9 +11,9 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinfer.errors import InputError, MetadataError, WrongTaskError
+from edgeinfer.errors import InputError, WrongTaskError
 from edgeinfer.model.metadata import InputSpec, Normalization, OutputSpec, Resize
-from edgeinfer.postprocess.classify import class_count, classify
+from edgeinfer.postprocess.classify import check_labels, classify
 from edgeinfer.preprocess.geometry import View
 from edgeinfer.preprocess.image import Image, read_image
 from edgeinfer.preprocess.tensor import Preprocessor
@@ -120,13 +120,8 @@ def classifier(
     runtime = model if isinstance(model, Runtime) else Runtime(model, device=device, threads=threads)
     spec = _class_output(runtime)
     if labels is not None:
-        if len(labels) != class_count(spec):
-            raise MetadataError(
-                "The labels do not fit the model's output.",
-                received=f"{len(labels)} labels",
-                expected=f"{class_count(spec)}, one per class",
-            )
         spec = replace(spec, labels=tuple(labels))
+    check_labels(spec)
     if top_k < 1:
         raise InputError("`top_k` counts classes.", received=str(top_k), expected="1 or more")
     pre = Preprocessor(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeinfer.errors import InputError
 
-Selection = NDArray[np.bool_] | NDArray[np.integer] | slice  # type: ignore[type-arg]
+Selection = NDArray[np.bool_] | NDArray[np.integer[Any]] | slice
 
 
 @dataclass(frozen=True, slots=True)

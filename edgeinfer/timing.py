@@ -78,5 +78,5 @@ class Stopwatch:
 
     def timing(self) -> Timing:
         """Return the percentiles of every stage."""
-        stages = [latency([marks[i + 1] - marks[i] for marks in self._marks]) for i in range(len(STAGES))]
-        return Timing(*stages, frames=len(self._marks))
+        read, pre, invoke, post = (latency([marks[i + 1] - marks[i] for marks in self._marks]) for i in range(4))
+        return Timing(read, pre, invoke, post, frames=len(self._marks))

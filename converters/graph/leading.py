@@ -125,11 +125,19 @@ def _graph(model: Any) -> Any | None:
 def _consumers(model: Any, tensor: Any) -> list[Any]:
     """Return the nodes of a functional graph that read a tensor."""
     nodes = [node for nodes in model._nodes_by_depth.values() for node in nodes]
-    return [node for node in nodes if any(one is tensor for one in _input_tensors(node))]
+    return [
+        node
+        for node in nodes
+        # In tf-keras an InputLayer reads its own tensor.
+        if type(_operation(node)).__name__ != "InputLayer"
+        and any(one is tensor for one in _input_tensors(node))
+    ]
 
 
 def _input_tensors(node: Any) -> list[Any]:
-    return _flat(getattr(node, "input_tensors", None) or [])
+    # tf-keras hands a lone tensor over, and that one has no truth value.
+    tensors = getattr(node, "input_tensors", None)
+    return [] if tensors is None else _flat(tensors)
 
 
 def _flat(value: Any) -> list[Any]:
@@ -215,13 +223,15 @@ def _without_front(model: Any) -> Any | None:
         if any(one is end for one in _flat(graph.outputs)):
             # Nothing stands behind it, in this model at least: an empty model is not worth its trouble.
             return _without_front(layer) if _graph(layer) is not None else None
-        rest = make(end, graph.outputs)
+        ends = _flat(graph.outputs)
+        rest = make(end, ends if len(ends) > 1 else ends[0])
         if _graph(layer) is None:
             return rest
         inner = _without_front(layer)
         if inner is None:
             return None
-        return make(inner.inputs, rest(inner(_flat(inner.inputs)[0])))
+        start = _flat(inner.inputs)[0]
+        return make(start, rest(inner(start)))
     return None
 
 

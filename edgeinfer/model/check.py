@@ -145,8 +145,6 @@ def _check_calls(model: ModelFile) -> None:
         for operator in subgraph.operators:
             if operator.op not in _CALLS:
                 continue
-            if not operator.options:
-                raise _unsafe(subgraph, f"{_name(operator)} does not say which subgraph")
             for option in _SUBGRAPH_OPTIONS:
                 target = operator.options.get(option)
                 if isinstance(target, int):

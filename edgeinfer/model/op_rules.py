@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from edgeinfer.errors import DamagedModelError
 from edgeinfer.model.schema import Operator, Subgraph
+from edgeinfer.model.shapes import ShapeMismatch, output_shape
 from edgeinfer.model.tensors import Tensor
 
 _MANY = 1 << 30
@@ -22,10 +23,8 @@ _OPTIONAL_INPUTS = frozenset(
     {
         "BIDIRECTIONAL_SEQUENCE_LSTM",
         "BIDIRECTIONAL_SEQUENCE_RNN",
-        "CONV_2D",
         "CONV_3D",
         "CONV_3D_TRANSPOSE",
-        "DEPTHWISE_CONV_2D",
         "FULLY_CONNECTED",
         "LSTM",
         "SVDF",
@@ -33,6 +32,8 @@ _OPTIONAL_INPUTS = frozenset(
         "UNIDIRECTIONAL_SEQUENCE_LSTM",
     }
 )
+# They hand tensors on and do not look inside.
+_CARRIERS = frozenset({"IF", "WHILE", "CALL_ONCE", "SHAPE", "RANK", "RESHAPE", "GATHER", "EQUAL", "NOT_EQUAL"})
 _QUANTIZED = frozenset({"int8", "uint8", "int16"})
 
 
@@ -108,10 +109,11 @@ def check_operator(subgraph: Subgraph, operator: Operator) -> None:
     if rule.options_type and operator.options_type not in (0, rule.options_type):
         raise case.refuse("has another op's options", f"type {operator.options_type}", f"type {rule.options_type}")
     for tensor in (*case.inputs, *case.outputs):
-        if tensor is not None:
+        if tensor is not None and operator.op not in _CARRIERS:
             _check_tensor(case, tensor)
     for one in rule.checks:
         one(case)
+    _check_shape(case)
 
 
 def _check_tensor(case: _Case, tensor: Tensor) -> None:
@@ -120,6 +122,17 @@ def _check_tensor(case: _Case, tensor: Tensor) -> None:
     if tensor.constant is None and tensor.dtype in _QUANTIZED and tensor.scale and min(tensor.scale) == 0:
         # Kernels divide by it.
         raise case.refuse(f"has `{tensor.name}` with scale 0", expected="a scale above 0")
+
+
+def _check_shape(case: _Case) -> None:
+    """The stated shape is the one that the op makes; an empty or open statement says nothing."""
+    stated = case.outputs[0]
+    try:
+        made = output_shape(case.operator, case.inputs)
+    except ShapeMismatch as error:
+        raise case.refuse("has inputs that do not fit each other", error) from error
+    if made is not None and not stated.is_open and made != stated.shape:
+        raise case.refuse(f"does not make the shape of `{stated.name}`", f"{stated.shape} in the file", f"{made}")
 
 
 def _strides(case: _Case) -> None:
@@ -146,35 +159,40 @@ def _window(case: _Case) -> None:
 
 
 def _rank(case: _Case, tensor: Tensor, rank: int) -> None:
-    if len(tensor.shape) != rank:
+    if len(tensor.shape) != rank and not tensor.is_open:
         raise case.refuse(f"needs {rank} axes in `{tensor.name}`", tensor.shape)
 
 
-def _convolution(case: _Case, weights_place: int = 1, axis: int = 0) -> None:
+def _convolution(case: _Case, axis: int = 0) -> None:
     """Weights (out, height, width, in), for depthwise (1, height, width, out); one scale per output channel."""
-    weights = case.input(weights_place)
+    weights = case.input(1)
     _rank(case, weights, 4)
+    if weights.is_open:
+        return
     if not weights.elements:
         raise case.refuse("has weights without elements", weights.shape)
     _per_channel(case, weights, axis)
-    bias = case.inputs[-1] if len(case.inputs) > weights_place + 1 else None
     if case.operator.op != "TRANSPOSE_CONV":
         _rank(case, case.input(0), 4)
-        _bias(case, bias, weights.shape[axis])
+        _bias(case, case.input(2), weights.shape[axis])
 
 
 def _conv_2d(case: _Case) -> None:
     _convolution(case)
     image, weights = case.input(0), case.input(1)
-    if image.shape[3] % weights.shape[3]:
-        raise case.refuse(
-            "has weights for other channels", f"{weights.shape} on {image.shape}", "a divisor of the channels"
-        )
+    if image.is_open or weights.is_open:
+        return
+    # More channels than the weights have mean groups, and the outputs are dealt out to these.
+    groups, rest = divmod(image.shape[3], weights.shape[3])
+    if rest or not groups or weights.shape[0] % groups:
+        raise case.refuse("has weights for other channels", f"{weights.shape} on {image.shape}")
 
 
 def _depthwise(case: _Case) -> None:
     _convolution(case, axis=3)
     image, weights, multiplier = case.input(0), case.input(1), case.option("depth_multiplier")
+    if image.is_open or weights.is_open:
+        return
     if multiplier < 0 or not image.shape[3] or weights.shape[3] % image.shape[3]:
         raise case.refuse("has weights for other channels", f"{weights.shape} on {image.shape}")
 
@@ -187,6 +205,8 @@ def _transpose_conv(case: _Case) -> None:
 def _fully_connected(case: _Case) -> None:
     weights, values = case.input(1), case.input(0)
     _rank(case, weights, 2)
+    if weights.is_open or values.is_open:
+        return
     if not weights.elements or values.elements % weights.shape[1]:
         raise case.refuse("has weights of another length", f"{weights.shape} on {values.shape}")
     _per_channel(case, weights, 0)
@@ -207,9 +227,12 @@ def _bias(case: _Case, bias: Tensor | None, channels: int) -> None:
 
 
 def _reshape(case: _Case) -> None:
-    """The new shape is a constant, an option, or computed; where it can be seen, it holds as many elements."""
+    """The new shape is a tensor or an option, and holds as many elements."""
     if len(case.inputs) == 1 and not case.operator.options:
         raise case.refuse("does not say the new shape")
+    values, made = case.input(0), case.outputs[0]
+    if values.elements != made.elements and not values.is_open and not made.is_open:
+        raise case.refuse("changes the number of elements", f"{values.shape} to {made.shape}")
 
 
 def _sum_scales(case: _Case) -> None:
@@ -232,11 +255,17 @@ def _axes(case: _Case) -> None:
                 raise case.refuse("has an axis outside its input", axis, f"{-rank}..{rank - 1}")
 
 
+def _options_present(case: _Case) -> None:
+    if not case.operator.options:
+        raise case.refuse("does not say which subgraph")
+
+
 def _block(case: _Case) -> None:
     if case.option("block_size") < 1:
         raise case.refuse("has an impossible block size", case.option("block_size"), "1 or more")
 
 
+_LSTM_DTYPES = frozenset({"float32", "int8", "uint8", "int16", "int32"})
 _LSTM_REQUIRED = frozenset({0, 2, 3, 4, 6, 7, 8, 13, 14, 15, 18, 19})
 
 
@@ -244,6 +273,9 @@ def _lstm(case: _Case) -> None:
     missing = [place for place in sorted(_LSTM_REQUIRED) if case.inputs[place : place + 1] in ((), (None,))]
     if missing:
         raise case.refuse("has not the inputs that it needs", case.operator.inputs, f"input {missing[0]}")
+    for tensor in (*case.inputs, *case.outputs):
+        if tensor is not None and tensor.dtype not in _LSTM_DTYPES:
+            raise case.refuse(f"cannot work with `{tensor.name}`", tensor.dtype, ", ".join(sorted(_LSTM_DTYPES)))
 
 
 _CONVOLUTION = (_strides, _activation)
@@ -257,8 +289,8 @@ RULES: dict[str, _Rule] = {
     "MAX_POOL_2D": _Rule(1, 1, options_type=5, checks=(*_CONVOLUTION, _window)),
     "L2_POOL_2D": _Rule(1, 1, options_type=5, checks=(*_CONVOLUTION, _window)),
     "CONCATENATION": _Rule(1, _MANY, options_type=10, checks=(_activation,)),
-    "CONV_2D": _Rule(2, 3, options_type=1, checks=(*_CONVOLUTION, _conv_2d)),
-    "DEPTHWISE_CONV_2D": _Rule(2, 3, options_type=2, checks=(*_CONVOLUTION, _depthwise)),
+    "CONV_2D": _Rule(3, 3, options_type=1, checks=(*_CONVOLUTION, _conv_2d)),
+    "DEPTHWISE_CONV_2D": _Rule(3, 3, options_type=2, checks=(*_CONVOLUTION, _depthwise)),
     "TRANSPOSE_CONV": _Rule(3, 4, options_type=49, checks=(_strides, _transpose_conv)),
     "FULLY_CONNECTED": _Rule(2, 3, 1, 2, options_type=8, checks=(_activation, _fully_connected)),
     "BATCH_MATMUL": _Rule(2, 2, options_type=101),
@@ -282,6 +314,9 @@ RULES: dict[str, _Rule] = {
     "LEAKY_RELU": _Rule(1, 1, options_type=75),
     "MIRROR_PAD": _Rule(2, 2, options_type=77),
     "ONE_HOT": _Rule(4, 4, options_type=61),
+    "IF": _Rule(1, _MANY, 0, _MANY, options_type=92, checks=(_options_present,)),
+    "WHILE": _Rule(1, _MANY, 0, _MANY, options_type=93, checks=(_options_present,)),
+    "CALL_ONCE": _Rule(0, 0, 0, 0, options_type=103, checks=(_options_present,)),
     "UNIDIRECTIONAL_SEQUENCE_LSTM": _Rule(1, 24, options_type=71, checks=(_lstm,)),
 }
 _SAME_RULE: tuple[tuple[_Rule, str], ...] = (
@@ -304,5 +339,5 @@ _SAME_RULE: tuple[tuple[_Rule, str], ...] = (
     (_Rule(3, 3), "BATCH_TO_SPACE_ND PADV2 RANGE SELECT SELECT_V2 SLICE SPACE_TO_BATCH_ND"),
 )
 for _rule, _names in _SAME_RULE:
-    RULES.update({_op: _rule for _op in _names.split()})
+    RULES.update(dict.fromkeys(_names.split(), _rule))
 CUSTOM_RULES: dict[str, _Rule] = {"TFLite_Detection_PostProcess": _Rule(3, 3, 4, 4)}

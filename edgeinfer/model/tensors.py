@@ -92,6 +92,11 @@ class Tensor:
         return 0 if self.constant is None else len(self.constant)
 
     @property
+    def is_open(self) -> bool:
+        """True where the shape is not known before the model runs; `shape` is a stand-in then."""
+        return self.constant is None and (-1 in self.shape_signature or not self.shape)
+
+    @property
     def elements(self) -> int:
         """How many numbers it holds."""
         return math.prod(self.shape)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinfer.errors import InputError, MetadataError
+from edgeinfer.errors import InputError, MetadataError, ModelError
 from edgeinfer.model.metadata import OutputSpec
 from edgeinfer.results import Classifications
 from edgeinfer.quantization import dequantize
@@ -35,18 +36,20 @@ def classify(raw: NDArray[Any], spec: OutputSpec, *, top_k: int = 5) -> Classifi
     Raises:
         InputError: `top_k` is below 1.
         MetadataError: The labels do not fit the output.
+        ModelError: A number of the output is not one (NaN), so there is no order.
     """
     if top_k < 1:
         raise InputError("`top_k` counts classes.", received=str(top_k), expected="1 or more")
     scores = raw.reshape(-1)
-    if scores.size == 1:
-        return _two_classes(scores, spec)
-    if spec.labels and len(spec.labels) != scores.size:
-        raise MetadataError(
-            "The labels do not fit the model's output.",
-            received=f"{len(spec.labels)} labels",
-            expected=str(scores.size),
+    check_labels(spec)
+    if scores.dtype.kind == "f" and np.isnan(scores).any():
+        raise ModelError(
+            f"The model answers with what is not a number in `{spec.name}`.",
+            received=f"{int(np.isnan(scores).sum())} of {scores.size} values are NaN",
+            next_step="Its weights are damaged, or its input lies far outside what it was trained on.",
         )
+    if scores.size == 1:
+        return _two_classes(scores, spec).top(top_k)
     # Ranking needs no floats: dequantization keeps the order. int32 because the negative of -128 is no int8;
     # the stable sort makes ties (common in 8 bit) the same on every machine.
     keys = scores.astype(np.int32) if scores.dtype.kind in "iu" else scores
@@ -61,11 +64,25 @@ def classify(raw: NDArray[Any], spec: OutputSpec, *, top_k: int = 5) -> Classifi
     return Classifications(order, confidence, labels)
 
 
+def check_labels(spec: OutputSpec) -> None:
+    """Refuse labels that are not one per class.
+
+    Raises:
+        MetadataError: The output has labels, and another number of them than classes.
+    """
+    if spec.labels and len(spec.labels) != class_count(spec):
+        raise MetadataError(
+            "The labels do not fit the model's output.",
+            received=f"{len(spec.labels)} labels",
+            expected=f"{class_count(spec)}, one per class",
+        )
+
+
 def _two_classes(score: NDArray[Any], spec: OutputSpec) -> Classifications:
     value = float(dequantize(score, scale=spec.scale, zero_point=spec.zero_point)[0])
     if spec.activation == "none":
-        value = 1.0 / (1.0 + float(np.exp(-value)))
+        value = 0.5 * (1.0 + math.tanh(0.5 * value))  # the sigmoid, without an exponential that could overflow
     order = np.array([1, 0] if value >= 0.5 else [0, 1], dtype=np.int64)
     both = np.array([1.0 - value, value], dtype=np.float32)
-    labels = tuple(spec.labels[index] for index in order) if len(spec.labels) == 2 else ()
+    labels = tuple(spec.labels[index] for index in order) if spec.labels else ()
     return Classifications(order, both[order], labels)

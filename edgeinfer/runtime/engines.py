@@ -126,7 +126,7 @@ def open_interpreter(
         DamagedModelError: The engine refuses the file for another reason.
         MissingDependencyError: The engine cannot run beside the installed NumPy.
     """
-    module = _import(engine)
+    module = import_engine(engine)
     arguments: dict[str, Any] = {"num_threads": threads}
     if isinstance(model, bytes):
         arguments["model_content"] = model
@@ -176,7 +176,12 @@ def _engine(name: EngineName) -> Engine:
     return Engine(name, found, verifies=name != "tflite-runtime")
 
 
-def _import(engine: Engine) -> Any:
+def import_engine(engine: Engine) -> Any:
+    """Import an engine and return the module that holds its `Interpreter`.
+
+    Raises:
+        MissingDependencyError: It cannot be imported, or cannot run beside the installed NumPy.
+    """
     if engine.name == "tflite-runtime" and int(np.__version__.split(".")[0]) >= 2:
         # Its extension module was built against NumPy 1 and ends in a SystemError beside NumPy 2.
         raise MissingDependencyError(

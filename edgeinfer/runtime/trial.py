@@ -9,16 +9,15 @@ pays once.
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from edgeinfer.errors import DamagedModelError, EdgeInferError
-from edgeinfer.runtime.engines import Engine, engine_error, find_engine, open_interpreter
+from edgeinfer.errors import DamagedModelError, DeviceError, EdgeInferError
+from edgeinfer.runtime.engines import Engine, engine_error, find_engine, import_engine, open_interpreter
 
 TIMEOUT_S = 60.0
 _REFUSED = 9
@@ -36,31 +35,72 @@ def try_first(model: Path | bytes, *, sha256: str, engine: Engine, timeout_s: fl
     Raises:
         DamagedModelError: The child was ended by a signal, ran into the time limit, or the engine refused the file.
         UnsupportedOpError: The engine does not know an op.
+        MissingDependencyError: The engine cannot be imported, or cannot run beside the installed NumPy.
+        DeviceError: No child process can be started.
     """
-    mark = _cache_folder() / "tried" / f"{sha256}-{engine.name}-{engine.version}"
-    if mark.exists():
+    # Imported here and not with this file: a file that passed before needs neither of the two.
+    import tempfile
+
+    mark = _mark(f"{sha256}-{engine.name}-{engine.version}")
+    if mark is not None and _is_there(mark):
         return
-    with tempfile.TemporaryDirectory(prefix="edgeinfer-") as folder:
-        if isinstance(model, bytes):
-            path = Path(folder) / "model.tflite"
-            path.write_bytes(model)
-        else:
-            path = model
-        _run_child(path, engine, timeout_s)
+    import_engine(engine)  # what is missing here would look like a damaged file in the child
     try:
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.touch()
-    except OSError:
-        return  # a read-only home: the trial is repeated at the next start, no more than that
+        with tempfile.TemporaryDirectory(prefix="edgeinfer-") as folder:
+            if isinstance(model, bytes):
+                path = Path(folder) / "model.tflite"
+                path.write_bytes(model)
+            else:
+                path = model.absolute()
+            _run_child(path, engine, timeout_s, folder)
+    except OSError as error:
+        raise DeviceError(
+            "The trial run of the model needs a child process and a temporary folder.",
+            received=str(error),
+            next_step="Free some space or memory, or pass `trial=False` for a file that you trust.",
+        ) from error
+    if mark is not None:
+        try:
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+        except OSError:
+            return  # a read-only home: the trial is repeated at the next start, no more than that
 
 
-def _run_child(path: Path, engine: Engine, timeout_s: float) -> None:
+def fill(tensor: NDArray[Any], random: np.random.Generator) -> None:
+    """Write an input that any model can take, in place.
+
+    Quantized numbers (8 and 16 bits) are drawn from their whole range, floats from 0..1. Other whole numbers become
+    0, since they are mostly indices, and the engine may read beyond a table's end with any other.
+
+    Args:
+        tensor: The input's own memory.
+        random: Where the numbers come from.
+    """
+    if tensor.dtype.kind in "iu" and tensor.dtype.itemsize <= 2:
+        limits = np.iinfo(tensor.dtype)
+        tensor[...] = random.integers(
+            limits.min, limits.max, size=tensor.shape, endpoint=True, dtype=tensor.dtype.type
+        )
+    elif tensor.dtype.kind == "f":
+        tensor[...] = random.random(size=tensor.shape, dtype=np.float32)
+    else:
+        tensor[...] = 0
+
+
+def _run_child(path: Path, engine: Engine, timeout_s: float, folder: str) -> None:
+    import signal
+    import subprocess
+
     package_root = str(Path(__file__).resolve().parents[2])
-    search = os.pathsep.join(part for part in (package_root, os.environ.get("PYTHONPATH", "")) if part)
+    # `-m` puts the current folder in front of the search, and a downloaded `numpy.py` must not run: so the child
+    # works in a folder of its own, and what was given relative to ours is made absolute.
+    given = [os.path.abspath(part) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
     try:
         child = subprocess.run(
             [sys.executable, "-m", "edgeinfer.runtime.trial", str(path), engine.name],
-            env={**os.environ, "PYTHONPATH": search},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([package_root, *given])},
+            cwd=folder,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=timeout_s,
@@ -88,9 +128,21 @@ def _run_child(path: Path, engine: Engine, timeout_s: float) -> None:
     )
 
 
-def _cache_folder() -> Path:
+def _mark(name: str) -> Path | None:
+    """Return the file that says that a model passed; None where this user has no home."""
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "edgeinfer"
+    try:
+        folder = Path(base) if base else Path.home() / ".cache"
+    except RuntimeError:  # a service's user without an entry in the password file
+        return None
+    return folder / "edgeinfer" / "tried" / name
+
+
+def _is_there(mark: Path) -> bool:
+    try:
+        return mark.exists()
+    except OSError:  # a folder on the way may not be entered
+        return False
 
 
 def _limit_child() -> None:
@@ -112,13 +164,7 @@ def main(arguments: list[str]) -> int:
         interpreter = open_interpreter(find_engine(engine_name), Path(path))
         random = np.random.default_rng(0)
         for detail in interpreter.get_input_details():
-            view = interpreter.tensor(detail["index"])()
-            if view.dtype.kind in "iu":
-                low, high = np.iinfo(view.dtype).min, np.iinfo(view.dtype).max
-                view[...] = random.integers(low, high, size=view.shape, endpoint=True, dtype=view.dtype)
-            elif view.dtype.kind == "f":
-                view[...] = random.random(size=view.shape).astype(view.dtype)
-            del view
+            fill(interpreter.tensor(detail["index"])(), random)
         interpreter.invoke()
     except EdgeInferError as error:
         sys.stderr.write(error.received or str(error))

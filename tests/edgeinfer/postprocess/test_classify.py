@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from edgeinfer.errors import InputError, MetadataError
+from edgeinfer.errors import InputError, MetadataError, ModelError
 from edgeinfer.model.metadata import Activation, OutputSpec
 from edgeinfer.postprocess.classify import class_count, classify
 
@@ -136,7 +136,7 @@ def test_labels_that_do_not_fit_are_an_error() -> None:
     with pytest.raises(MetadataError, match="labels do not fit") as caught:
         classify(np.array([[1, 2, 3]], np.uint8), output(3, "uint8", (1.0, 0), labels=("a", "b")))
     assert caught.value.received == "2 labels"
-    assert caught.value.expected == "3"
+    assert caught.value.expected == "3, one per class"
 
 
 def test_no_rows_are_an_error() -> None:
@@ -145,7 +145,7 @@ def test_no_rows_are_an_error() -> None:
 
 
 def test_a_class_that_is_no_number_is_an_error_and_not_an_answer() -> None:
-    with pytest.raises(InputError, match="not a number"):
+    with pytest.raises(ModelError, match="not a number"):
         classify(np.array([[0.5, np.nan]], np.float32), output(2))
 
 

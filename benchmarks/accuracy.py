@@ -95,20 +95,19 @@ def measure(
         result.save(files[scheme])
     rows: list[dict[str, object]] = []
     for python in (sys.executable, device_python):
-        floats = 0.0
+        floats, installed = 0.0, versions(python)
+        code = "from edgeinfer.runtime.engines import find_engine as f; print(f().name, f().version)"
+        engine = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
         for scheme, path in files.items():
             command = [python, "-m", "edgeinfer", "evaluate", str(path), str(validation), "--json", "--threads", "1"]
             said = json.loads(subprocess.run([*command, *extra], check=True, capture_output=True).stdout)
-            doctor = json.loads(
-                subprocess.run([python, "-m", "edgeinfer", "doctor", "--json"], capture_output=True).stdout
-            )
             top1 = said["metrics"]["top1"]
             floats = top1 if scheme == "float32" else floats
             rows.append(
                 {
                     "model": model.name,
                     "scheme": scheme,
-                    "engine": next(one["found"] for one in doctor["checks"] if one["name"] == "engine"),
+                    "engine": engine,
                     "samples": said["samples"],
                     "top1": f"{top1:.4f}",
                     "interval95": " to ".join(f"{value:.4f}" for value in said["interval95"]["top1"]),
@@ -117,7 +116,7 @@ def measure(
                     "invoke_p50_ms": f"{said['timing_ms']['invoke']['p50']:.3f}",
                     "invoke_p95_ms": f"{said['timing_ms']['invoke']['p95']:.3f}",
                     "threads": 1,
-                    "versions": versions(),
+                    "versions": installed,
                 }
             )
     return rows

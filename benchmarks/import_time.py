@@ -43,22 +43,17 @@ def main() -> None:
             series.append((time.perf_counter() - start) * 1e3)
     code = "import edgeinfer, json, sys; print(json.dumps(list(sys.modules)))"
     loaded = set(json.loads(subprocess.run([python, "-c", code], check=True, capture_output=True).stdout))
+    installed = versions(python)
     median = {statement: float(np.median(series)) for statement, series in times.items()}
     rows = [
         {
             "statement": statement,
-            "python": subprocess.run(
-                [python, "-c", "import sys, numpy; print(sys.version.split()[0], 'numpy', numpy.__version__)"],
-                check=True,
-                capture_output=True,
-                text=True,
-            ).stdout.strip(),
             "runs": RUNS,
             "median_ms": f"{median[statement]:.1f}",
             "p95_ms": f"{np.percentile(series, 95):.1f}",
             "ratio_to_numpy": f"{median[statement] / median['import numpy']:.3f}",
             "heavy_modules": ", ".join(name for name in HEAVY if name in loaded) if "edgeinfer" in statement else "",
-            "measured_by": versions(),
+            "versions": installed,
         }
         for statement, series in times.items()
     ]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -32,9 +34,16 @@ def machine_name() -> str:
     return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
 
 
-def versions() -> str:
-    """Return Python, packages and engines in one cell, e.g. "python 3.11.7, numpy 2.4.6, litert 2.3.0"."""
-    facts = machine()
+def versions(python: str | None = None) -> str:
+    """Return Python, packages and engines in one cell, e.g. "python 3.11.7, numpy 2.4.6, litert 2.3.0".
+
+    Args:
+        python: An interpreter of another environment; None is this one.
+    """
+    facts: dict[str, object] = machine()
+    if python is not None:
+        code = "import json; from edgeinfer.machine import machine; print(json.dumps(machine()))"
+        facts = json.loads(subprocess.run([python, "-c", code], check=True, capture_output=True).stdout)
     parts = {"python": facts["python"]}
     for group in (facts["packages"], facts["engines"]):
         if isinstance(group, dict):

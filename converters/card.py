@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, get_args
 
 from edgeinfer.dataset import Dataset
+from edgeinfer.errors import MetadataError
 from edgeinfer.model.metadata import Filter, Normalization, Resize, ResizeMode, Task
+from edgeinfer.model.specs import one_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,8 @@ class Card:
         license: Name or text.
 
     Raises:
-        MetadataError: A value that is not known, a std of 0.
+        MetadataError: A value that is not known, a std of 0, a normalization that is no pair of numbers, or labels in
+            one text.
     """
 
     task: Task | None = None
@@ -46,10 +50,19 @@ class Card:
     license: str = ""
 
     def __post_init__(self) -> None:
+        if isinstance(self.labels, str):
+            # A text is a sequence of texts too: every letter would become a class.
+            raise MetadataError(
+                "`labels` is one text.",
+                received=repr(self.labels)[:80],
+                expected='a sequence of names, e.g. ("cat", "dog")',
+                next_step="For a label file: `edgeinfer.model.metadata.read_labels(path)`.",
+            )
         object.__setattr__(self, "labels", tuple(str(label) for label in self.labels))
+        if self.task is not None:
+            one_of("task", self.task, get_args(Task))
         if self.normalization is not None:
-            mean, std = self.normalization
-            object.__setattr__(self, "normalization", (float(mean), float(std)))
+            object.__setattr__(self, "normalization", _pair(self.normalization))
         # Both check their values when they are made.
         self.resizing()
         self.normalizing()
@@ -61,6 +74,19 @@ class Card:
     def normalizing(self) -> Normalization | None:
         """Return the normalization as the contract's value."""
         return None if self.normalization is None else Normalization(*self.normalization)
+
+
+def _pair(normalization: Any) -> tuple[float, float]:
+    try:
+        mean, std = normalization
+        return float(mean), float(std)
+    except (TypeError, ValueError) as error:
+        raise MetadataError(
+            "A `normalization` is a pair of numbers.",
+            received=repr(normalization)[:200],
+            expected="(mean, std) in pixel units, e.g. (127.5, 127.5)",
+            next_step="Values per channel belong into the model, as a Normalization layer.",
+        ) from error
 
 
 @dataclass(frozen=True, slots=True, eq=False)

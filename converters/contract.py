@@ -13,7 +13,16 @@ from converters.card import Card
 from converters.errors import CalibrationError, ConversionError
 from converters.graph.leading import Leading
 from converters.load import ModelFacts
-from edgeinfer.model.metadata import InputSpec, ModelMetadata, Normalization, Rescaling, Task, read
+from edgeinfer.errors import MetadataError
+from edgeinfer.model.metadata import (
+    InputSpec,
+    ModelMetadata,
+    Normalization,
+    OutputSpec,
+    Rescaling,
+    Task,
+    read,
+)
 from edgeinfer.postprocess.classify import class_count
 
 _TWICE = 16.0  # a card's range this many times off pixel units means that somebody else normalizes too
@@ -25,9 +34,10 @@ def own_inputs(facts: ModelFacts, card: Card) -> tuple[InputSpec, ...]:
     Raises:
         CalibrationError: The card normalizes, and the model's first layer does so again.
     """
-    rescales = facts.leading is not None or facts.per_channel_leading
-    declared = card.normalizing() or (Normalization(0.0, 1.0) if rescales else None)
-    if rescales and declared is not None and declared.std > _TWICE:
+    # A first layer that widens pixels (Rescaling(2, -1)) was made for an input of 0..1, not for pixels: no guess then.
+    takes_pixels = facts.per_channel_leading or (facts.leading is not None and abs(facts.leading.scale) <= 1)
+    declared = card.normalizing() or (Normalization(0.0, 1.0) if takes_pixels else None)
+    if takes_pixels and declared is not None and declared.std > _TWICE:
         raise CalibrationError(
             "The card normalizes pixels, and the model's first layer does so again.",
             received=f"normalization=({declared.mean:g}, {declared.std:g}) in front of a rescaling layer",
@@ -46,6 +56,21 @@ def own_inputs(facts: ModelFacts, card: Card) -> tuple[InputSpec, ...]:
             )
         specs.append(spec)
     return tuple(specs)
+
+
+def check_labels(facts: ModelFacts, card: Card) -> None:
+    """Refuse labels that fit no output, before a conversion is paid for.
+
+    Raises:
+        MetadataError: Fewer or more labels than any output has classes.
+    """
+    counts = [2 if tensor.shape[-1:] in ((), (1,)) else tensor.shape[-1] for tensor in facts.outputs]
+    if card.labels and len(card.labels) not in counts:
+        raise MetadataError(
+            "The labels do not fit the model's output.",
+            received=f"{len(card.labels)} labels",
+            expected=" or ".join(str(count) for count in counts),
+        )
 
 
 def tensor_normalization(own: Normalization | None, leading: Leading | None) -> Normalization | None:
@@ -72,6 +97,27 @@ def tensor_normalization(own: Normalization | None, leading: Leading | None) -> 
         )
     std = own.std / leading.scale
     return Normalization(own.mean - leading.offset * std, std)
+
+
+def check_labels(facts: ModelFacts, card: Card) -> None:
+    """Refuse labels that fit no output, before minutes go into a conversion.
+
+    Args:
+        facts: Of the loaded model. An output whose size depends on the data is taken to fit.
+        card: What the user says.
+
+    Raises:
+        MetadataError: Labels fewer or more than the classes of every output.
+    """
+    widths = [class_count(OutputSpec(one.name, one.shape, one.dtype)) for one in facts.outputs]
+    if not card.labels or len(card.labels) in widths or any(width < 0 for width in widths):
+        return
+    raise MetadataError(
+        "The labels fit no output of the model.",
+        received=f"{len(card.labels)} labels",
+        expected=" or ".join(str(width) for width in widths),
+        next_step="Give one label a class, in the order of the model's output, a background class included.",
+    )
 
 
 def describe(tflite: bytes, facts: ModelFacts, card: Card, made: Mapping[str, object]) -> ModelMetadata:

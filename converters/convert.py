@@ -12,7 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from converters.card import Card, Training
-from converters.contract import describe, own_inputs, tensor_normalization
+from converters.contract import check_labels, describe, own_inputs, tensor_normalization
 from converters.data import Calibration, Source, choose, open_calibration, prepare, prepare_arrays
 from converters.errors import AccuracyDropError, CalibrationError
 from converters.load import ModelFacts, save_live_model
@@ -140,6 +140,7 @@ def convert(
         folder = Path(name)
         say(Progress("load the model", 0, 0))
         facts = process.load(Path(model) if isinstance(model, str | Path) else save_live_model(model, folder))
+        check_labels(facts, card)
         samples = _prepare(source, own_inputs(facts, card), recipe, folder, say)
         job = _Job(facts, card, recipe, machine, samples, validation, training.class_offset)
         say(Progress(f"convert to {recipe.quantize.scheme}", 0, 0))
@@ -165,7 +166,7 @@ def _request(job: _Job, folder: Path) -> ConvertRequest:
             f'The scheme "{quantize.scheme}" needs calibration data.',
             received="none",
             expected="100 to 500 samples like those that the device will see",
-            next_step='Give `calibration`, or choose Quantize("float16") or Quantize("dynamic").',
+            next_step='Give `calibration` (`--calibration DATA`), or take the scheme "float16" or "dynamic".',
         )
     own = own_inputs(job.facts, job.card)[0]
     normalization = tensor_normalization(own.normalization, job.facts.leading)

@@ -15,7 +15,6 @@ from typing import Any, get_args
 
 from converters.errors import RecipeError
 from converters.targets import Io, Scheme, target
-from edgeinfer.errors import InputFileError
 from edgeinfer.files import read_bytes, write_whole
 
 SCHEMA = 1
@@ -27,7 +26,8 @@ class Quantize:
 
     Attributes:
         scheme: "int8" is full integer: int8 weights and activations, no float op left. "int16x8" has int16 activations,
-            "float16" halves the weights, "dynamic" stores int8 weights and computes in float, "float32" changes nothing.
+            "float16" halves the weights, "dynamic" stores int8 weights and computes in float, "float32" changes
+            nothing.
         io: Tensors at both ends: "int8", "uint8" or "float32". None takes the target's choice: int8 for scheme
             "int8", float32 for all others, which know no other.
         samples: Calibration samples to use at most. One to 200 made no difference on an easy data set; more cost time
@@ -48,7 +48,7 @@ class Quantize:
                     received=f'io="{self.io}"',
                     expected='io="float32" or None',
                 )
-        if not (isinstance(self.samples, int) and 1 <= self.samples <= 1_000_000):
+        if not (_is_whole(self.samples) and 1 <= self.samples <= 1_000_000):
             raise RecipeError("`samples` counts samples.", received=repr(self.samples), expected="1 to 1000000")
 
     def ends(self, usual: Io) -> Io:
@@ -72,7 +72,7 @@ class Verify:
     def __post_init__(self) -> None:
         for name in ("max_drop", "min_agreement"):
             value = getattr(self, name)
-            if not (isinstance(value, int | float) and 0 <= value <= 1):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
                 raise RecipeError(
                     f"`{name}` is a share.", received=repr(value), expected="0 to 1, e.g. 0.01 for one point"
                 )
@@ -102,9 +102,11 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if isinstance(self.steps, str) or not isinstance(self.steps, Sequence):
+            raise RecipeError("`steps` is a sequence.", received=repr(self.steps), expected="(Quantize(), Verify())")
         object.__setattr__(self, "steps", tuple(self.steps))
         target(self.target)
-        if not (isinstance(self.seed, int) and self.seed >= 0):
+        if not (_is_whole(self.seed) and self.seed >= 0):
             raise RecipeError("`seed` is a whole number.", received=repr(self.seed), expected="0 or more")
         for step in self.steps:
             if not isinstance(step, Quantize | Verify):
@@ -179,13 +181,13 @@ class Recipe:
 
         Raises:
             InputFileError: There is no such file.
+            InputError: It is too large for one.
             RecipeError: It is no recipe.
         """
+        content = read_bytes(path)
         try:
-            data = json.loads(read_bytes(path))
-        except ValueError as error:
-            if isinstance(error, InputFileError):
-                raise
+            data = json.loads(content)
+        except (ValueError, RecursionError) as error:
             raise RecipeError(f"`{path}` is no JSON.", received=str(error)) from error
         if not isinstance(data, dict):
             raise RecipeError(f"`{path}` is no recipe.", received=type(data).__name__, expected="a JSON object")
@@ -217,6 +219,11 @@ def _known(what: str, data: Mapping[str, Any], names: tuple[str, ...]) -> None:
 def _close(name: str, names: Sequence[str] | Mapping[str, object]) -> str:
     close = get_close_matches(name, list(names), n=1)
     return f"Did you mean `{close[0]}`?" if close else ""
+
+
+def _is_whole(value: object) -> bool:
+    # True is an int to Python, but nobody means one sample by it.
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _one_of(what: str, value: object, allowed: tuple[str, ...]) -> None:

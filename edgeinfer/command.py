@@ -8,7 +8,8 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
 
 from edgeinfer.errors import EdgeInferError, InputError, OutputError
@@ -42,7 +43,8 @@ def run_command(run: Callable[[], int], arguments: Sequence[str]) -> int:
     logging.basicConfig(format="%(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger().setLevel(level if level in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL") else "WARNING")
     try:
-        code = run()
+        with _libraries_silenced(silenced="--debug" not in arguments):
+            code = run()
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
@@ -58,6 +60,33 @@ def run_command(run: Callable[[], int], arguments: Sequence[str]) -> int:
         if "--debug" in arguments:
             raise
         return _report(OutputError(f"The system refused: {error.strerror or error}", received=str(error)), arguments)
+
+
+@contextmanager
+def _libraries_silenced(*, silenced: bool) -> Iterator[None]:
+    """Keep what C libraries write on standard error off the terminal; Python's own stderr still arrives.
+
+    LiteRT announces its delegate, libjpeg and libpng comment on damaged pictures, and none of them can be asked not to.
+    """
+    try:
+        ours = sys.stderr.fileno() == 2
+    except (OSError, ValueError, AttributeError):  # stderr is closed or not a file
+        ours = False
+    if not (silenced and ours):
+        yield
+        return
+    sys.stderr.flush()
+    python_stderr, terminal, nowhere = sys.stderr, os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    sys.stderr = os.fdopen(os.dup(terminal), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        sys.stderr.close()
+        sys.stderr = python_stderr
+        os.dup2(terminal, 2)
+        os.close(terminal)
+        os.close(nowhere)
 
 
 def error_json(error: EdgeInferError) -> dict[str, object]:

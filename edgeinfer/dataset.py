@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import zipfile
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +14,16 @@ from numpy.typing import NDArray
 from edgeinfer.errors import InputError, InputFileError
 
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+# Nine digits are more classes than any data has, and fit every integer.
+_WHOLE = re.compile(r"\s*[+-]?[0-9]{1,9}\s*")
+_ARRAY_MAGIC = b"\x93NUMPY"  # Source: NumPy, numpy.lib.format, "Format Version 1.0"
 FORMATS = (
     "a folder of class folders, a folder with labels.csv (file,class), a folder of pictures, "
     "an .npz with x (and y), an .npz with jpeg, offset, label, classes, or an .npy"
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Dataset:
     """Samples that can be counted and taken one by one; a picture is read only when it is taken.
 
@@ -34,9 +36,25 @@ class Dataset:
     """
 
     name: str
-    sources: Sequence[Any]
+    sources: Sequence[Any] | NDArray[Any]
     truth: NDArray[np.int64] | None = None
     classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.truth is None:
+            return
+        if self.truth.shape != (len(self.sources),):
+            raise InputError(
+                f"The labels of {self.name} do not fit its samples.",
+                received=f"labels of shape {self.truth.shape}",
+                expected=f"({len(self.sources)},)",
+            )
+        if self.classes and self.truth.size and not 0 <= self.truth.min() <= self.truth.max() < len(self.classes):
+            raise InputError(
+                f"The labels of {self.name} name classes that are not there.",
+                received=f"{int(self.truth.min())} to {int(self.truth.max())}",
+                expected=f"0 to {len(self.classes) - 1}, an index of `classes`",
+            )
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -110,10 +128,12 @@ def match_classes(
         (n,) int64.
 
     Raises:
-        InputError: The data has no labels, or more classes than the model.
+        InputError: The data has no labels, no samples, or more classes than the model.
     """
     if data.truth is None:
         raise InputError(f"`{data.name}` has no labels.", expected=f"labelled data: {FORMATS}")
+    if not len(data):
+        raise InputError(f"`{data.name}` holds no samples.", expected=FORMATS)
     index = {_plain(label): number for number, label in reversed(list(enumerate(labels)))}
     if data.classes and all(_plain(name) in index for name in data.classes):
         truth = np.array([index[_plain(name)] for name in data.classes], dtype=np.int64)[data.truth]
@@ -138,37 +158,42 @@ def _open_folder(folder: Path) -> Dataset:
     if table.is_file():
         return _open_table(folder, table)
     classes = sorted(child.name for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
-    if classes:
-        paths: list[Path] = []
-        truth: list[int] = []
-        for number, name in enumerate(classes):
-            found = _pictures(folder / name, "**/*")
-            paths += found
-            truth += [number] * len(found)
+    paths: list[Path] = []
+    truth: list[int] = []
+    for number, name in enumerate(classes):
+        found = _pictures(folder / name, "**/*")
+        paths += found
+        truth += [number] * len(found)
+    if paths:
         return Dataset(str(folder), paths, np.array(truth, dtype=np.int64), tuple(classes))
     return Dataset(str(folder), _pictures(folder, "*"))
 
 
 def _pictures(folder: Path, pattern: str) -> list[Path]:
-    return sorted(path for path in folder.glob(pattern) if path.suffix.lower() in PICTURES)
+    found = (path for path in folder.glob(pattern) if path.suffix.lower() in PICTURES and path.is_file())
+    # Hidden ones are left by file managers and version control ("._1.jpg", ".thumbnails/1.jpg").
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
 def _open_table(folder: Path, table: Path) -> Dataset:
+    import csv
+
     try:
         with table.open(newline="", encoding="utf-8-sig") as lines:
-            rows = [row for row in csv.reader(lines) if row]
+            reader = csv.reader(lines)
+            rows = [(reader.line_num, row) for row in reader if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"`{table}` cannot be read as CSV.", received=str(error)) from error
-    if rows and len(rows[0]) > 1 and not _is_whole(rows[0][1]):
+    if rows and len(rows[0][1]) > 1 and not _WHOLE.fullmatch(rows[0][1][1]):
         rows = rows[1:]  # the heading
     truth: list[int] = []
-    for number, row in enumerate(rows, start=1):
-        if len(row) < 2 or not _is_whole(row[1]):
+    for number, row in rows:
+        if len(row) < 2 or not _WHOLE.fullmatch(row[1]):
             raise InputError(
                 f"Row {number} of `{table}` is not `file,class`.", received=",".join(row), expected="parrot.jpg,88"
             )
         truth.append(int(row[1]))
-    paths = [folder / row[0] for row in rows]
+    paths = [folder / row[0] for _, row in rows]
     missing = [path.name for path in paths if not path.is_file()]
     if missing:
         raise InputFileError(
@@ -177,23 +202,35 @@ def _open_table(folder: Path, table: Path) -> Dataset:
     return Dataset(str(folder), paths, np.array(truth, dtype=np.int64))
 
 
-def _is_whole(text: str) -> bool:
-    return text.strip().lstrip("+-").isdecimal()
-
-
 def _open_numpy(path: Path) -> Dataset:
+    import zipfile
+    import zlib
+
     try:
-        if path.suffix.lower() == ".npy":
-            return from_arrays(np.load(path, mmap_mode="r", allow_pickle=False), name=str(path))
-        with np.load(path, allow_pickle=False) as archive:
-            names = set(archive.files)
-            if {"jpeg", "offset"} <= names:
-                return _packed(path, {name: archive[name] for name in names & {"jpeg", "offset", "label", "classes"}})
-            if "x" in names:
-                return from_arrays(archive["x"], archive["y"] if "y" in names else None, name=str(path))
+        with path.open("rb") as stream:
+            is_array = stream.read(len(_ARRAY_MAGIC)) == _ARRAY_MAGIC
+            if is_array:
+                return from_arrays(np.load(path, mmap_mode="r", allow_pickle=False), name=str(path))
+            stream.seek(0)
+            with np.load(stream, allow_pickle=False) as archive:
+                names = set(archive.files)
+                if {"jpeg", "offset"} <= names:
+                    wanted = names & {"jpeg", "offset", "label", "classes"}
+                    return _packed(path, {name: archive[name] for name in wanted})
+                if "x" in names:
+                    return from_arrays(archive["x"], archive["y"] if "y" in names else None, name=str(path))
     except FileNotFoundError as error:
         raise InputFileError("There is no such file.", received=f"`{path}`") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        KeyError,
+        RuntimeError,
+        MemoryError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"`{path}` cannot be read as a NumPy file.", received=str(error)) from error
@@ -204,15 +241,19 @@ def _open_numpy(path: Path) -> Dataset:
 
 def _packed(path: Path, arrays: dict[str, NDArray[Any]]) -> Dataset:
     data, offset = arrays["jpeg"], arrays["offset"]
-    rising = offset.ndim == 1 and len(offset) > 1 and offset.dtype.kind in "iu" and bool(np.all(np.diff(offset) > 0))
-    if data.dtype != np.uint8 or not rising or int(offset[0]) < 0 or int(offset[-1]) > len(data):
+    rising = offset.ndim == 1 and len(offset) > 1 and offset.dtype.kind in "iu"
+    if rising:
+        offset = offset.astype(np.int64)  # a difference of unsigned numbers never falls
+        rising = bool(np.all(np.diff(offset) > 0))
+    if data.dtype != np.uint8 or data.ndim != 1 or not rising or offset[0] < 0 or offset[-1] > len(data):
         raise InputError(
             f"`offset` of `{path}` does not cut `jpeg` into pictures.",
             received=f"{data.dtype} jpeg of {data.size} bytes, offset of shape {offset.shape}",
             expected="uint8 bytes, and whole numbers that rise from 0 to their count",
         )
     truth = arrays.get("label")
-    classes = tuple(str(name) for name in arrays["classes"]) if "classes" in arrays else ()
+    names = arrays.get("classes", np.array([], dtype=np.str_)).reshape(-1).tolist()
+    classes = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names)
     return Dataset(str(path), _Packed(data, offset), _truth(truth, len(offset) - 1, str(path)), classes)
 
 
@@ -227,7 +268,8 @@ def from_arrays(x: NDArray[Any], y: NDArray[Any] | None = None, *, name: str = "
     Raises:
         InputError: Wrong dtype or shape.
     """
-    if x.ndim < 2 or (x.dtype != np.uint8 and x.dtype.kind != "f"):
+    are_pictures = x.dtype == np.uint8 and x.ndim in (3, 4)
+    if not are_pictures and not (x.dtype.kind == "f" and x.ndim >= 2):
         raise InputError(
             f"`x` of {name} is neither pictures nor model input.",
             received=f"shape {x.shape}, {x.dtype}",
@@ -239,14 +281,21 @@ def from_arrays(x: NDArray[Any], y: NDArray[Any] | None = None, *, name: str = "
 def _truth(y: NDArray[Any] | None, samples: int, name: str) -> NDArray[np.int64] | None:
     if y is None:
         return None
-    if y.ndim == 2 and y.shape[1] > 1 and len(y) == samples:
-        return y.argmax(axis=1).astype(np.int64)
-    flat = y.reshape(-1)
-    whole = flat.dtype.kind in "iub" or (flat.dtype.kind == "f" and bool(np.all(flat == np.round(flat))))
+    flat: NDArray[Any] = y.reshape(-1)
+    if y.ndim == 2 and y.shape[1] > 1 and y.dtype.kind in "iubf" and _is_one_hot(y):
+        flat = y.argmax(axis=1)
+    whole = flat.dtype.kind in "iub" or (flat.dtype.kind == "f" and bool(np.all(np.abs(flat) < 1e9)))
+    if whole and flat.dtype.kind == "f":
+        whole = bool(np.all(flat == np.round(flat)))
     if len(flat) != samples or not whole:
         raise InputError(
             f"The labels of {name} do not fit its samples.",
             received=f"labels of shape {y.shape}, {y.dtype}",
-            expected=f"({samples},) whole numbers",
+            expected=f"({samples},) whole numbers, or one-hot rows",
         )
-    return flat.astype(np.int64)
+    truth: NDArray[np.int64] = flat.astype(np.int64)
+    return truth
+
+
+def _is_one_hot(rows: NDArray[Any]) -> bool:
+    return bool(np.all((rows == 0) | (rows == 1)) and np.all(np.count_nonzero(rows, axis=1) == 1))

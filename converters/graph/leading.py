@@ -129,8 +129,7 @@ def _consumers(model: Any, tensor: Any) -> list[Any]:
         node
         for node in nodes
         # In tf-keras an InputLayer reads its own tensor.
-        if type(_operation(node)).__name__ != "InputLayer"
-        and any(one is tensor for one in _input_tensors(node))
+        if type(_operation(node)).__name__ != "InputLayer" and any(one is tensor for one in _input_tensors(node))
     ]
 
 

@@ -222,7 +222,7 @@ def _per_channel(case: _Case, weights: Tensor, axis: int) -> None:
 
 
 def _bias(case: _Case, bias: Tensor | None, channels: int) -> None:
-    if bias is not None and bias.elements != channels:
+    if bias is not None and not bias.is_open and bias.elements != channels:
         raise case.refuse("has a bias of another length", bias.shape, f"{channels}")
 
 

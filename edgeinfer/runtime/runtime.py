@@ -152,8 +152,13 @@ class Runtime:
         try:
             self._interpreter.invoke()
         except (ValueError, RuntimeError) as error:
+            is_held = "reference" in str(error)  # what every engine says of views that are still alive
             raise DeviceError(
-                f"{self.engine.name} {self.engine.version} failed while it ran the model.", received=str(error)
+                f"{self.engine.name} {self.engine.version} failed while it ran the model.",
+                received=" ".join(str(error).split()),
+                next_step="Let every `input_view()` go before `invoke()`, and take a new one per frame."
+                if is_held
+                else "",
             ) from error
 
     def raw_output(self, index: int = 0) -> NDArray[Any]:
@@ -200,20 +205,24 @@ class Tensors(Mapping[str, NDArray[np.float32]]):
 
     def raw(self, which: int | str = 0) -> NDArray[Any]:
         """Return a copy of an output's stored numbers, by position or name."""
-        return self._runtime.raw_output(self._index[which] if isinstance(which, str) else which)
+        return self._runtime.raw_output(self._position(which) if isinstance(which, str) else which)
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
         """Return an output as float32, dequantized where it is quantized."""
-        if name not in self._index:
-            raise KeyError(f"no output `{name}`; the model has {', '.join(self._index)}")
-        spec = self.specs[self._index[name]]
-        return dequantize(self.raw(name), scale=spec.scale, zero_point=spec.zero_point)
+        index = self._position(name)
+        spec = self.specs[index]
+        return dequantize(self.raw(index), scale=spec.scale, zero_point=spec.zero_point)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._index)
 
     def __len__(self) -> int:
         return len(self._index)
+
+    def _position(self, name: str) -> int:
+        if name not in self._index:
+            raise KeyError(f"no output `{name}`; the model has {', '.join(self._index)}")
+        return self._index[name]
 
 
 def _device(device: str | None) -> str:

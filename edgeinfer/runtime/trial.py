@@ -79,9 +79,7 @@ def fill(tensor: NDArray[Any], random: np.random.Generator) -> None:
     """
     if tensor.dtype.kind in "iu" and tensor.dtype.itemsize <= 2:
         limits = np.iinfo(tensor.dtype)
-        tensor[...] = random.integers(
-            limits.min, limits.max, size=tensor.shape, endpoint=True, dtype=tensor.dtype.type
-        )
+        tensor[...] = random.integers(limits.min, limits.max, size=tensor.shape, endpoint=True, dtype=tensor.dtype.type)
     elif tensor.dtype.kind == "f":
         tensor[...] = random.random(size=tensor.shape, dtype=np.float32)
     else:

@@ -123,7 +123,7 @@ def test_a_lambda_is_refused_and_its_code_does_not_run(
 
 @pytest.mark.tensorflow
 def test_a_custom_layer_is_named_with_the_cure(keras: Any, converter: ConverterProcess, tmp_path: Path) -> None:
-    class Doubler(keras.layers.Layer):  # type: ignore[misc,name-defined]
+    class Doubler(keras.layers.Layer):  # type: ignore[misc]
         def call(self, inputs: Any) -> Any:
             return inputs * 2
 
@@ -161,7 +161,12 @@ def test_keys_that_only_keras_2_wrote_are_left_out(keras: Any, converter: Conver
     h5py = pytest.importorskip("h5py")
     layers = keras.layers
     keras.Sequential(
-        [keras.Input((6, 6, 2)), layers.DepthwiseConv2D(3), layers.Reshape((4, 8)), layers.Bidirectional(layers.LSTM(2))]
+        [
+            keras.Input((6, 6, 2)),
+            layers.DepthwiseConv2D(3),
+            layers.Reshape((4, 8)),
+            layers.Bidirectional(layers.LSTM(2)),
+        ]
     ).save(tmp_path / "old.h5")
     with h5py.File(tmp_path / "old.h5", "r+") as file:
         config = json.loads(file.attrs["model_config"])
@@ -227,7 +232,7 @@ def test_a_live_model_with_code_of_its_own_travels_as_a_function(
 
 @pytest.mark.tensorflow
 def test_a_live_model_that_does_not_say_what_goes_in_is_refused(keras: Any, tmp_path: Path) -> None:
-    class Bare(keras.Model):  # type: ignore[misc,name-defined]
+    class Bare(keras.Model):  # type: ignore[misc]
         def call(self, inputs: Any) -> Any:
             return inputs
 

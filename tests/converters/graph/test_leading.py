@@ -157,7 +157,7 @@ def test_a_model_that_is_nothing_but_a_rescaling_keeps_it(keras: Any) -> None:
 
 
 def test_a_subclass_of_rescaling_may_do_something_else_and_stays(keras: Any) -> None:
-    class Clipped(keras.layers.Rescaling):  # type: ignore[misc,name-defined]
+    class Clipped(keras.layers.Rescaling):  # type: ignore[misc]
         def call(self, inputs: Any) -> Any:
             return keras.ops.clip(super().call(inputs), 0, 1)
 

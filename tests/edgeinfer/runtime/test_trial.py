@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -93,7 +94,7 @@ def test_a_file_that_ends_the_engine_is_damaged_and_we_live_on() -> None:
     data[1] = 0xFF  # the root table lies far behind the file's end
     with pytest.raises(DamagedModelError, match="stopped the engine") as caught:
         attempt(bytes(data))
-    assert "SIGSEGV" in caught.value.received
+    assert re.match(r"ended by SIG(SEGV|BUS) in tflite-runtime", caught.value.received)
 
 
 def test_a_child_that_is_ended_by_a_signal_is_a_damaged_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,190 @@
+"""From what a model is and what its card says to the file's metadata, with every number worked out by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import tiny_models
+from hypothesis import given
+from hypothesis import strategies as st
+
+from converters.card import Card
+from converters.contract import check_labels, describe, own_inputs, tensor_normalization
+from converters.errors import CalibrationError, ConversionError
+from converters.graph.leading import Leading
+from converters.load import ModelFacts, TensorFacts
+from converters.metadata import write
+from edgeinfer.errors import MetadataError
+from edgeinfer.model.metadata import Normalization, Rescaling, Resize, read
+
+PICTURE = TensorFacts("photo", (1, 8, 8, 3), "float32")
+
+
+def facts(
+    *inputs: TensorFacts, leading: Leading | None = None, per_channel: bool = False, outputs: Any = ((1, 4),)
+) -> ModelFacts:
+    return ModelFacts(
+        "birds",
+        "keras",
+        inputs or (PICTURE,),
+        tuple(TensorFacts(f"out{number}", shape, "float32") for number, shape in enumerate(outputs)),
+        leading=leading,
+        per_channel_leading=per_channel,
+    )
+
+
+# --- pixel -> own input ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("leading", "per_channel", "card", "own", "tensor"),
+    [
+        (Leading(1 / 255, 0.0), False, Card(), (0, 1), (0, 255)),
+        (Leading(1 / 127.5, -1.0), False, Card(), (0, 1), (127.5, 127.5)),
+        (Leading(1 / 127.5, -1.0), False, Card(normalization=(0, 1)), (0, 1), (127.5, 127.5)),
+        (None, False, Card(normalization=(127.5, 127.5)), (127.5, 127.5), (127.5, 127.5)),
+        (None, False, Card(normalization=(0, 255)), (0, 255), (0, 255)),
+        (None, True, Card(), (0, 1), (0, 1)),
+    ],
+    ids=[
+        "Rescaling(1/255)",
+        "Rescaling(1/127.5, -1)",
+        "a card of (0, 1) with a layer",
+        "a card of (127.5, 127.5) without a layer",
+        "a card of (0, 255) without a layer",
+        "a layer per channel that stays",
+    ],
+)
+def test_the_normalizations_are_those_worked_out_by_hand(
+    leading: Leading | None, per_channel: bool, card: Card, own: Any, tensor: Any
+) -> None:
+    (spec,) = own_inputs(facts(leading=leading, per_channel=per_channel), card)
+    assert spec.normalization == Normalization(*own)
+    found = tensor_normalization(spec.normalization, leading)
+    assert found is not None
+    assert (found.mean, found.std) == pytest.approx(tensor, rel=1e-12)
+
+
+def test_without_a_layer_and_without_a_card_nobody_says_how_to_normalize() -> None:
+    (spec,) = own_inputs(facts(), Card())
+    assert spec.normalization is None
+    assert tensor_normalization(None, None) is None
+
+
+@pytest.mark.parametrize("std", [127.5, 255.0])
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_a_card_that_normalizes_in_front_of_a_layer_that_does_so_is_refused(std: float, per_channel: bool) -> None:
+    leading = None if per_channel else Leading(1 / 255, 0.0)
+    with pytest.raises(CalibrationError, match="does so again") as caught:
+        own_inputs(facts(leading=leading, per_channel=per_channel), Card(normalization=(0, std)))
+    assert caught.value.exit_code == 2
+
+
+def test_a_layer_that_turns_the_range_around_cannot_be_said() -> None:
+    with pytest.raises(ConversionError, match="negative"):
+        tensor_normalization(Normalization(0, 1), Leading(-1 / 255, 1.0))
+
+
+def test_pictures_get_colours_and_the_cards_resize_and_other_inputs_do_not() -> None:
+    card = Card(normalization=(0, 255), resize="crop")
+    grey, row = TensorFacts("grey", (1, 8, 8, 1), "float32"), TensorFacts("row", (1, 5), "float32")
+    colour, one, numbers = own_inputs(facts(PICTURE, grey, row), card)
+    assert (colour.colour, one.colour, numbers.colour) == ("rgb", "grayscale", None)
+    assert colour.resize == one.resize == Resize("crop")
+    assert numbers.normalization is None
+
+
+@given(
+    mean=st.floats(-300, 300),
+    std=st.floats(0.01, 300),
+    scale=st.floats(1e-3, 100),
+    offset=st.floats(-100, 100),
+    pixel=st.integers(0, 255),
+)
+def test_both_steps_at_once_are_both_steps_after_each_other(
+    mean: float, std: float, scale: float, offset: float, pixel: int
+) -> None:
+    folded = tensor_normalization(Normalization(mean, std), Leading(scale, offset))
+    assert folded is not None
+    after_each_other = (pixel - mean) / std * scale + offset
+    # Cancellation: the terms are as large as what the two ends of the pixel range and the offset come to.
+    size = (255 + abs(mean)) / std * scale + abs(offset)
+    assert (pixel - folded.mean) / folded.std == pytest.approx(after_each_other, abs=1e-12 * size)
+
+
+# --- what the file says of itself -----------------------------------------------------------------
+
+
+def test_the_description_holds_the_model_the_card_and_the_folded_layer() -> None:
+    tflite = tiny_models.classifier(input_range=(-1.0, 1.0))
+    card = Card(
+        labels=("red", "green", "blue", "dark"),
+        resize="letterbox",
+        pad=114,
+        description="Colours.",
+        version="2",
+        author="A. Person",
+        license="MIT",
+    )
+    said = describe(tflite, facts(leading=Leading(1 / 127.5, -1.0)), card, {"recipe": "none"})
+    (spec,) = said.inputs
+    assert (spec.shape, spec.dtype, spec.colour) == ((1, 8, 8, 3), "int8", "rgb")
+    assert spec.scale == pytest.approx(2 / 255)
+    assert spec.normalization == Normalization(127.5, 127.5)
+    assert spec.rescaling == Rescaling(1 / 127.5, -1.0)
+    assert spec.resize == Resize("letterbox", "bilinear", 114)
+    assert said.task == "classification"
+    assert said.outputs[0].labels == ("red", "green", "blue", "dark")
+    assert (said.name, said.description, said.version) == ("birds", "Colours.", "2")
+    assert (said.author, said.license) == ("A. Person", "MIT")
+    assert said.made == {"recipe": "none"}
+
+
+def test_the_cards_name_beats_the_models() -> None:
+    assert describe(tiny_models.classifier(), facts(), Card(name="Garden birds"), {}).name == "Garden birds"
+
+
+@pytest.mark.parametrize(
+    ("activation", "card", "task"),
+    [
+        ("softmax", Card(), "classification"),
+        ("none", Card(), "tensors"),
+        ("none", Card(labels=("a", "b", "c", "d")), "classification"),
+        ("softmax", Card(task="tensors"), "tensors"),
+    ],
+    ids=["softmax is a classification", "logits alone are not", "labels make one", "the card has the last word"],
+)
+def test_the_task_follows_the_card_the_labels_and_the_output(activation: str, card: Card, task: str) -> None:
+    assert describe(tiny_models.classifier(activation=activation), facts(), card, {}).task == task
+
+
+def test_what_was_described_is_what_a_device_reads() -> None:
+    pytest.importorskip("flatbuffers", reason="flatbuffers is not installed: metadata is written on workstations")
+    tflite = tiny_models.classifier()
+    said = describe(tflite, facts(leading=Leading(1 / 256, 0.0)), Card(labels=("a", "b", "c", "d")), {"seed": 1})
+    assert read(write(tflite, said)) == said
+
+
+@pytest.mark.parametrize(
+    ("outputs", "labels"),
+    [(((1, 4),), 4), (((1, 1),), 2), (((1, 7), (1, 4)), 4), (((1, -1),), 9), (((1, 4),), 0), (((1, 4), (1, 4)), 4)],
+    ids=[
+        "one a class",
+        "two for one probability",
+        "the second output",
+        "a size that is not known",
+        "no labels",
+        "two alike",
+    ],
+)
+def test_labels_that_fit_an_output_pass(outputs: Any, labels: int) -> None:
+    check_labels(facts(outputs=outputs), Card(labels=[str(one) for one in range(labels)]))
+
+
+@pytest.mark.parametrize("count", [3, 5], ids=["fewer", "more"])
+def test_labels_that_fit_no_output_are_refused_before_anything_is_converted(count: int) -> None:
+    with pytest.raises(MetadataError, match="labels") as caught:
+        check_labels(facts(), Card(labels=[str(one) for one in range(count)]))
+    assert f"{count} labels" in caught.value.received
+    assert "4" in caught.value.expected

@@ -1,11 +1,9 @@
-"""Read off an engine the highest version of every builtin op that it accepts, and the custom ops that it
-knows.
+"""Read off an engine the highest version of every builtin op that it accepts, and the custom ops it knows.
 
-An interpreter resolves every entry of a file's op code table before it looks at an operator. So a file
-with one op
-code and no operator is accepted or refused by the resolver alone: no kernel runs, no options are needed.
-Custom ops are resolved later, when tensors are allocated; so for those one operator is added, and a child
-process per name takes the blow where the kernel does not survive an operator without tensors.
+An interpreter resolves every entry of a file's op code table before it looks at an operator. So a file with one op
+code and no operator is accepted or refused by the resolver alone: no kernel runs, no options are needed. Custom ops
+are resolved later, when tensors are allocated; so for those one operator is added, and a child process per name takes
+the blow where the kernel does not survive an operator without tensors.
 
     python benchmarks/op_version_ceilings.py --engine litert
     python benchmarks/op_version_ceilings.py --engine tflite-runtime      (in an environment that has it)

@@ -58,21 +58,6 @@ def own_inputs(facts: ModelFacts, card: Card) -> tuple[InputSpec, ...]:
     return tuple(specs)
 
 
-def check_labels(facts: ModelFacts, card: Card) -> None:
-    """Refuse labels that fit no output, before a conversion is paid for.
-
-    Raises:
-        MetadataError: Fewer or more labels than any output has classes.
-    """
-    counts = [2 if tensor.shape[-1:] in ((), (1,)) else tensor.shape[-1] for tensor in facts.outputs]
-    if card.labels and len(card.labels) not in counts:
-        raise MetadataError(
-            "The labels do not fit the model's output.",
-            received=f"{len(card.labels)} labels",
-            expected=" or ".join(str(count) for count in counts),
-        )
-
-
 def tensor_normalization(own: Normalization | None, leading: Leading | None) -> Normalization | None:
     """Return the map from pixels to the tensor behind a rescaling that was taken off.
 

@@ -67,8 +67,10 @@ def answers(
     fewer classes).
 
     Raises:
-        InputError: A sample cannot be read; the message names it.
+        InputError: There are no samples, or one cannot be read; the message names it.
     """
+    if not len(data):
+        raise InputError(f"`{data.name}` holds no samples.")
     rows = list(_answers(pipeline, data, step, progress))
     width = min(len(row) for row in rows)
     return np.stack([row[:width] for row in rows])

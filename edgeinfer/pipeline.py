@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinfer.errors import InputError, WrongTaskError
+from edgeinfer.errors import InputError, MetadataError, WrongTaskError
 from edgeinfer.model.metadata import InputSpec, Normalization, OutputSpec, Resize
 from edgeinfer.postprocess.classify import check_labels, classify
 from edgeinfer.preprocess.geometry import View
@@ -124,9 +124,7 @@ def classifier(
     check_labels(spec)
     if top_k < 1:
         raise InputError("`top_k` counts classes.", received=str(top_k), expected="1 or more")
-    pre = Preprocessor(
-        runtime.input, resize=resize, normalization=Normalization(*normalization) if normalization else None
-    )
+    pre = _pictures(runtime.input, resize, Normalization(*normalization) if normalization else None)
 
     def post(outputs: Tensors, view: View) -> Classifications:  # noqa: ARG001 - classes have no place in the picture
         return classify(outputs.raw(), spec, top_k=top_k)
@@ -149,7 +147,44 @@ def load(
         ModelError: As in `classifier`.
     """
     runtime = model if isinstance(model, Runtime) else Runtime(model, device=device, threads=threads)
+    if runtime.metadata.task != "classification":
+        raise WrongTaskError(
+            f"`{_name(runtime)}` does not say what it does.",
+            received=f'task "{runtime.metadata.task}"',
+            expected='task "classification"',
+            next_step="Use `classifier(...)` where its output is a row of classes, or `Pipeline` with a "
+            "post-processing of your own; or write the task into the file with `edgeinfer-convert annotate`.",
+        )
     return classifier(runtime)
+
+
+def _pictures(spec: InputSpec, resize: Resize | None, normalization: Normalization | None) -> Preprocess:
+    """Return what puts pictures into the input; a model of features gets one that refuses them."""
+    if spec.is_image:
+        if spec.picture_problem and normalization is None:
+            raise MetadataError(
+                f"Input `{spec.name}` cannot take pictures as the file says.",
+                received=spec.picture_problem,
+                expected="one mean and one std for all channels",
+                next_step="Give `normalization=(mean, std)` where one pair comes close enough, or put the channels' "
+                "own pairs into the model as its first layer and convert again.",
+            )
+        return Preprocessor(spec, resize=resize, normalization=normalization)
+    if resize is not None or normalization is not None:
+        raise MetadataError(
+            f"Input `{spec.name}` is not a picture, so there is nothing to resize or to normalize.",
+            received=f"shape {spec.shape}",
+            expected="neither `resize` nor `normalization`",
+        )
+
+    def refuse(image: Image, _tensor: NDArray[Any]) -> View:
+        raise InputError(
+            f"This model takes no pictures: input `{spec.name}` is the model's own.",
+            received=f"a picture, shape {image.shape}",
+            expected=f"float32 of shape {spec.shape}",
+        )
+
+    return refuse
 
 
 def _class_output(runtime: Runtime) -> OutputSpec:
@@ -159,13 +194,19 @@ def _class_output(runtime: Runtime) -> OutputSpec:
         return outputs[0]
     if one_row and len(runtime.inputs) == 1 and runtime.metadata.task == "tensors":
         return outputs[0]  # a file without metadata, asked for by the caller's own words
-    name = runtime.path.name if runtime.path else "the model"
     raise WrongTaskError(
-        f"`{name}` is no classification model.",
-        received=", ".join(f"output `{spec.name}` {spec.shape}" for spec in outputs),
+        f"`{_name(runtime)}` is no classification model.",
+        received=", ".join(
+            [f"input `{one.name}` {one.shape}" for one in runtime.inputs]
+            + [f"output `{spec.name}` {spec.shape}" for spec in outputs]
+        ),
         expected="one input and one output of shape (1, classes)",
         next_step="Use `Pipeline(Runtime(...), pre=..., post=...)` with a post-processing of your own.",
     )
+
+
+def _name(runtime: Runtime) -> str:
+    return runtime.path.name if runtime.path else "the model"
 
 
 def _whole(spec: InputSpec) -> View:

@@ -29,9 +29,11 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs TensorFlow where there is none."""
-    if find_spec("tensorflow") is None:
-        skip = pytest.mark.skip(reason="TensorFlow is not installed in this environment")
-        for item in items:
-            if item.get_closest_marker("tensorflow"):
-                item.add_marker(skip)
+    """Skip what needs TensorFlow where there is none, and let Keras' own warnings pass there where it is."""
+    installed = find_spec("tensorflow") is not None
+    for item in items:
+        if item.get_closest_marker("tensorflow"):
+            if not installed:
+                item.add_marker(pytest.mark.skip(reason="TensorFlow is not installed in this environment"))
+            # Keras 3.15 writes its weights in a way that NumPy 2 warns of: not ours to mend, and not to fail on.
+            item.add_marker(pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"))

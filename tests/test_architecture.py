@@ -21,6 +21,13 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+def waits(node: ast.AST) -> bool:
+    """True for what does not run when the module is imported: functions and blocks for type checkers."""
+    if isinstance(node, ast.If):
+        return "TYPE_CHECKING" in ast.unparse(node.test)
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+
+
 def imported_names(tree: ast.AST, *, module_level: bool) -> set[str]:
     """The modules that a file imports; `module_level` leaves functions and TYPE_CHECKING blocks out."""
     names: set[str] = set()
@@ -31,9 +38,7 @@ def imported_names(tree: ast.AST, *, module_level: bool) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             names.add(node.module or "")
-        elif module_level and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            continue
-        elif module_level and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        elif module_level and waits(node):
             continue
         nodes += ast.iter_child_nodes(node)
     return names

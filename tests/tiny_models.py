@@ -4,8 +4,6 @@
 SOFTMAX. So its answer can be said by hand: **class k is the strongest colour channel k**; class `channels`
 means "dark" (no channel's mean lies above a quarter of the range), and classes beyond that never win.
 
-    tiny_models.classifier(dtype="int8", size=(8, 8), channels=3, classes=4) -> bytes
-
 `model()` builds any graph out of `TensorSpec` and `OperatorSpec`; `tiny_flatbuffer` is the bare format, for
 tests that need a file that is wrong on purpose.
 """

@@ -1,1 +1,1 @@
-
+"""From floats to integers."""

@@ -1,1 +1,1 @@
-
+"""What a model file says, read without an interpreter."""

@@ -1,10 +1,9 @@
 """Is this file safe to load, and can this engine run it?
 
-`parse` has checked that the file is well formed. Here stands what an engine takes for granted and does
-not look
-at: that a tensor has a value before it is read, that nothing writes over a constant, and that an op has the
-tensors and options that its kernel reaches for (`op_rules`). Each rule is here because a file that broke
-it ended tflite-runtime by a signal, or could (`benchmarks/mutations.py`).
+`parse` has checked that the file is well formed. Here stands what an engine takes for granted and does not look at:
+that a tensor has a value before it is read, that nothing writes over a constant, and that an op has the tensors and
+options that its kernel reaches for (`op_rules`). Each rule is here because a file that broke it ended tflite-runtime by
+a signal, or could (`benchmarks/mutations.py`).
 """
 
 from __future__ import annotations

@@ -273,7 +273,8 @@ def _normalization(note: TensorNotes, name: str) -> tuple[Normalization | None, 
             expected="both",
         )
     if len(set(note.mean)) > 1 or len(set(note.std)) > 1:
-        return None, f"a normalization per channel, mean {note.mean}, std {note.std}"
+        mean, std = (", ".join(f"{value:g}" for value in values) for values in (note.mean, note.std))
+        return None, f"a normalization per channel, mean {mean}, std {std}"
     return Normalization(note.mean[0], note.std[0]), ""
 
 

@@ -4,7 +4,7 @@
 refused here would otherwise end the process. It says nothing about whether an op's tensors fit the op;
 `check` does.
 
-Source: `schema.fbs` version 3 of tensorflow/tensorflow; `docs/` of flatbuffers for the format.
+Source: `schema.fbs` version 3 of tensorflow/tensorflow.
 """
 
 from __future__ import annotations

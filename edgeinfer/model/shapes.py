@@ -145,7 +145,7 @@ def _number(operator: Operator, name: str, default: int = 0) -> int:
 def _constant(tensor: Tensor) -> Shape | None:
     """Return the values of a small integer constant, None where the value is computed."""
     letter = {"int32": "i", "int64": "q"}.get(tensor.dtype)
-    if tensor.constant is None or letter is None:
+    if tensor.constant is None or tensor.is_sparse or letter is None:
         return () if not tensor.elements else None
     return struct.unpack(f"<{tensor.elements}{letter}", tensor.constant) if tensor.elements <= 64 else None
 

@@ -1,1 +1,1 @@
-
+"""Output tensors to results, on the stored integers."""

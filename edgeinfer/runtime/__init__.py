@@ -1,1 +1,1 @@
-
+"""Arrays in, arrays out: engines, and the one class that runs a model."""

@@ -14,13 +14,6 @@ if TYPE_CHECKING:
     from converters.tflite.process import ConverterProcess
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keras 3.15 writes its weights in a way that NumPy 2 warns of: not ours to mend, and not to fail on."""
-    for item in items:
-        if item.get_closest_marker("tensorflow"):
-            item.add_marker(pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"))
-
-
 @pytest.fixture(scope="session")
 def keras() -> Any:
     """Keras 3 in this process: for the reference only, the code under test has its own in the child."""

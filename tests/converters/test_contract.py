@@ -46,6 +46,7 @@ def facts(
         (None, False, Card(normalization=(127.5, 127.5)), (127.5, 127.5), (127.5, 127.5)),
         (None, False, Card(normalization=(0, 255)), (0, 255), (0, 255)),
         (None, True, Card(), (0, 1), (0, 1)),
+        (Leading(2.0, -1.0), False, Card(normalization=(0, 255)), (0, 255), (127.5, 127.5)),
     ],
     ids=[
         "Rescaling(1/255)",
@@ -54,6 +55,7 @@ def facts(
         "a card of (127.5, 127.5) without a layer",
         "a card of (0, 255) without a layer",
         "a layer per channel that stays",
+        "a card of (0, 255) before Rescaling(2, -1)",
     ],
 )
 def test_the_normalizations_are_those_worked_out_by_hand(
@@ -70,6 +72,11 @@ def test_without_a_layer_and_without_a_card_nobody_says_how_to_normalize() -> No
     (spec,) = own_inputs(facts(), Card())
     assert spec.normalization is None
     assert tensor_normalization(None, None) is None
+
+
+def test_a_layer_that_widens_its_input_was_not_made_for_pixels() -> None:
+    (spec,) = own_inputs(facts(leading=Leading(2.0, -1.0)), Card())
+    assert spec.normalization is None
 
 
 @pytest.mark.parametrize("std", [127.5, 255.0])

@@ -68,7 +68,7 @@ def test_sha256_agrees_with_the_published_test_vector() -> None:
 def test_a_file_is_written_and_nothing_else_is_left(tmp_path: Path) -> None:
     write_whole(tmp_path / "a", b"new")
     assert (tmp_path / "a").read_bytes() == b"new"
-    assert os.listdir(tmp_path) == ["a"]
+    assert [file.name for file in tmp_path.iterdir()] == ["a"]
 
 
 def test_a_file_is_replaced(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_failure_keeps_the_old_file_and_leaves_no_other(
     with pytest.raises(expected):
         write_whole(tmp_path / "a", b"new")
     assert (tmp_path / "a").read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["a"]
+    assert [file.name for file in tmp_path.iterdir()] == ["a"]
 
 
 def test_the_reason_of_the_system_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -303,7 +303,7 @@ class TestFiles:
 
 
 def test_the_real_files_of_google_coral(test_data: Path) -> None:
-    # What `strings` and the repository's label file show of this file.
+    # The label file beside the model has "286  Egyptian cat"; (127.5, 127.5) maps pixels to -1..1.
     said = read(test_data / "coral" / "mobilenet_v2_1.0_224_quant.tflite")
     assert (said.task, said.name) == ("classification", "ImageClassifier")
     assert said.inputs[0].normalization == Normalization(127.5, 127.5)

@@ -34,7 +34,7 @@ def test_the_classifier_is_counted_by_hand() -> None:
     ("op", "options_type", "options", "shapes", "macs"),
     [
         # Output 4x4x2, each of 3x3x4 products.
-        (3, 1, {1: Scalar("i", 2), 2: Scalar("i", 2)}, [(1, 8, 8, 4), (2, 3, 3, 4), (2,), (1, 4, 4, 2)], 4 * 4 * 2 * 36),
+        (3, 1, {1: Scalar("i", 2), 2: Scalar("i", 2)}, [(1, 8, 8, 4), (2, 3, 3, 4), (2,), (1, 4, 4, 2)], 1152),
         # Output 8x8x4, each of 3x3 products.
         (4, 2, {}, [(1, 8, 8, 4), (1, 3, 3, 4), (4,), (1, 8, 8, 4)], 8 * 8 * 4 * 9),
         # 5 rows of 7 inputs to 3 outputs.

@@ -8,12 +8,13 @@ DEVICE := $(VENVS)/device
 TF_KERAS := $(VENVS)/tf-keras
 # tflite-runtime has no wheel after Python 3.11.
 OLD_PYTHON := $(shell $(PYTHON) -c 'import sys; print("yes" if sys.version_info < (3, 12) else "")')
-PIP_FLAGS := --quiet --disable-pip-version-check
+# Twice quiet: errors only.
+PIP_FLAGS := -qq --disable-pip-version-check
 
 .PHONY: demo test test-workstation test-device lint environments clean
 
 demo: $(WORKSTATION)/ready $(DEVICE)/ready
-	$(WORKSTATION)/bin/python demos/digits.py --device-python $(DEVICE)/bin/python $(DEMO_FLAGS)
+	@$(WORKSTATION)/bin/python demos/digits.py --device-python $(DEVICE)/bin/python $(DEMO_FLAGS)
 
 test: test-workstation test-device
 
@@ -41,33 +42,36 @@ environments: $(WORKSTATION)/ready $(DEVICE)/ready $(TF_KERAS)/ready
 
 # The workstation: TensorFlow 2.21, Keras 3, LiteRT, NumPy 2.
 $(WORKSTATION)/ready: pyproject.toml setup.cfg
-	$(PYTHON) -m venv $(WORKSTATION)
-	$(WORKSTATION)/bin/python -m pip install $(PIP_FLAGS) --upgrade pip
-	$(WORKSTATION)/bin/python -m pip install $(PIP_FLAGS) -e '.[convert,headless,demo,dev]'
-	touch $@
+	@echo "Setting up $(WORKSTATION): TensorFlow, Keras, LiteRT (a few minutes and 2 GB the first time) ..."
+	@$(PYTHON) -m venv $(WORKSTATION)
+	@$(WORKSTATION)/bin/python -m pip install $(PIP_FLAGS) --upgrade pip
+	@$(WORKSTATION)/bin/python -m pip install $(PIP_FLAGS) -e '.[convert,headless,demo,dev]'
+	@touch $@
 
 # A device: no TensorFlow and, up to Python 3.11, no LiteRT either; the slim line of the README plus the test tools.
 $(DEVICE)/ready: pyproject.toml setup.cfg
-	$(PYTHON) -m venv $(DEVICE)
-	$(DEVICE)/bin/python -m pip install $(PIP_FLAGS) --upgrade pip
+	@echo "Setting up $(DEVICE): what a device has, without TensorFlow ..."
+	@$(PYTHON) -m venv $(DEVICE)
+	@$(DEVICE)/bin/python -m pip install $(PIP_FLAGS) --upgrade pip
 ifneq ($(OLD_PYTHON),)
-	$(DEVICE)/bin/python -m pip install $(PIP_FLAGS) 'tflite-runtime==2.14.0' 'numpy<2' pillow \
+	@$(DEVICE)/bin/python -m pip install $(PIP_FLAGS) 'tflite-runtime==2.14.0' 'numpy<2' pillow \
 	    'opencv-python-headless<4.12' pytest pytest-timeout hypothesis
 else
 	@echo "*** This Python has no tflite-runtime: the device environment takes LiteRT instead. ***"
-	$(DEVICE)/bin/python -m pip install $(PIP_FLAGS) ai-edge-litert numpy pillow opencv-python-headless \
+	@$(DEVICE)/bin/python -m pip install $(PIP_FLAGS) ai-edge-litert numpy pillow opencv-python-headless \
 	    pytest pytest-timeout hypothesis
 endif
-	$(DEVICE)/bin/python -m pip install $(PIP_FLAGS) --no-deps -e .
-	touch $@
+	@$(DEVICE)/bin/python -m pip install $(PIP_FLAGS) --no-deps -e .
+	@touch $@
 
 # Keras 2 for old SavedModels: tf-keras alone in an environment of its own, everything else seen through a path file.
 $(TF_KERAS)/ready: $(WORKSTATION)/ready
-	$(PYTHON) -m venv $(TF_KERAS)
-	$(TF_KERAS)/bin/python -m pip install $(PIP_FLAGS) --no-deps 'tf-keras==2.21.0'
-	$(WORKSTATION)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	@echo "Setting up $(TF_KERAS): Keras 2 for old models ..."
+	@$(PYTHON) -m venv $(TF_KERAS)
+	@$(TF_KERAS)/bin/python -m pip install $(PIP_FLAGS) --no-deps 'tf-keras==2.21.0'
+	@$(WORKSTATION)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
 	    > "$$($(TF_KERAS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/workstation.pth"
-	touch $@
+	@touch $@
 
 clean:
 	rm -rf $(VENVS) build dist *.egg-info demos/output .mypy_cache .ruff_cache .pytest_cache .hypothesis

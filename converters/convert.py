@@ -25,7 +25,7 @@ from converters.tflite.gates import check_file, check_input_range, quantized_inp
 from converters.tflite.process import ConverterProcess
 from converters.verify import Comparison, compare
 from edgeinfer import __version__
-from edgeinfer.dataset import Dataset, open_dataset
+from edgeinfer.dataset import Dataset, from_arrays, open_dataset
 from edgeinfer.errors import InputError
 from edgeinfer.files import write_whole
 from edgeinfer.model.metadata import InputSpec, ModelMetadata
@@ -136,6 +136,7 @@ def convert(
     # Data is opened before the model is loaded: a wrong path should not cost a minute first.
     validation = _open_validation(training.validation)
     source = None if calibration is None else open_calibration(calibration)
+    _check_data(recipe, source, validation)
     with tempfile.TemporaryDirectory(prefix="edgeinfer-") as name, ConverterProcess() as process:
         folder = Path(name)
         say(Progress("load the model", 0, 0))
@@ -153,6 +154,28 @@ def convert(
     return _finish(job, result, reference, say)
 
 
+def _check_data(
+    recipe: Recipe, source: Dataset | Mapping[str, NDArray[Any]] | None, validation: Dataset | None
+) -> None:
+    """Refuse a recipe that needs data which nobody gave, before the model is loaded."""
+    if source is not None:
+        return
+    if recipe.quantize.scheme in _CALIBRATED:
+        raise CalibrationError(
+            f'The scheme "{recipe.quantize.scheme}" needs calibration data.',
+            received="none",
+            expected="100 to 500 samples like those that the device will see",
+            next_step='Give `calibration` (`--calibration DATA`), or take the scheme "float16" or "dynamic".',
+        )
+    if validation is None and any(isinstance(step, Verify) for step in recipe.steps):
+        raise CalibrationError(
+            "There is nothing to verify on.",
+            received="neither calibration nor validation data",
+            expected="one of them, or a recipe without Verify",
+            next_step="Give `--validation DATA`, or leave the check away with `--no-verify`.",
+        )
+
+
 def _convert(process: ConverterProcess, request: ConvertRequest) -> _Stage:
     started = time.perf_counter()
     process.convert(request)
@@ -161,13 +184,6 @@ def _convert(process: ConverterProcess, request: ConvertRequest) -> _Stage:
 
 def _request(job: _Job, folder: Path) -> ConvertRequest:
     quantize, calibration = job.recipe.quantize, job.samples.calibration
-    if quantize.scheme in _CALIBRATED and calibration is None:
-        raise CalibrationError(
-            f'The scheme "{quantize.scheme}" needs calibration data.',
-            received="none",
-            expected="100 to 500 samples like those that the device will see",
-            next_step='Give `calibration` (`--calibration DATA`), or take the scheme "float16" or "dynamic".',
-        )
     own = own_inputs(job.facts, job.card)[0]
     normalization = tensor_normalization(own.normalization, job.facts.leading)
     pixels = calibration is not None and calibration.pixels
@@ -191,6 +207,9 @@ def _prepare(
     if source is None:
         return _Samples(None, None)
     wanted = recipe.quantize.samples
+    if not isinstance(source, Dataset) and len(inputs) == 1 and set(source) == {inputs[0].name}:
+        # One array by name is that array: it may be pixels, and its range is checked.
+        source = from_arrays(source[inputs[0].name], name="the calibration array")
     if isinstance(source, Dataset):
         if len(inputs) != 1:
             raise CalibrationError(
@@ -234,14 +253,9 @@ def _finish(job: _Job, result: _Stage, reference: _Stage | None, say: ProgressRe
     comparison = None
     if reference is not None:
         plain = write(reference.tflite, describe(reference.tflite, job.facts, job.card, {}))
-        data = job.validation or job.samples.compared
+        data = job.validation
         if data is None:
-            raise CalibrationError(
-                "There is nothing to verify on.",
-                received="neither calibration nor validation data",
-                expected="one of them, or a recipe without Verify",
-            )
-        if job.validation is None:
+            data = job.samples.compared or Dataset("no samples", ())  # `_check_data` has seen to it that there are some
             warnings += job.samples.warnings
         comparison = compare(plain, tflite, data, class_offset=job.class_offset, progress=say)
         metadata = replace(metadata, made=_made(job, comparison))

@@ -81,7 +81,7 @@ def open_calibration(source: Source) -> Dataset | Mapping[str, NDArray[Any]]:
             are taken.
 
     Raises:
-        CalibrationError: There is not one sample.
+        CalibrationError: There is not one sample, or the arrays of a mapping differ in length.
         InputError: The data cannot be read.
     """
     if isinstance(source, Dataset):
@@ -89,7 +89,9 @@ def open_calibration(source: Source) -> Dataset | Mapping[str, NDArray[Any]]:
     elif isinstance(source, str | Path):
         data = open_dataset(source)
     elif isinstance(source, Mapping):
-        return {name: np.asarray(values) for name, values in source.items()}
+        arrays = {name: np.asarray(values) for name, values in source.items()}
+        _check_lengths(arrays)
+        return arrays
     elif isinstance(source, np.ndarray):
         data = from_arrays(source, name="the calibration array")
     else:
@@ -161,9 +163,7 @@ def prepare_arrays(arrays: Mapping[str, NDArray[Any]], specs: tuple[InputSpec, .
             received=", ".join(sorted(arrays)) or "none",
             expected=", ".join(names),
         )
-    lengths = {len(arrays[name]) for name in names}
-    if len(lengths) != 1 or 0 in lengths:
-        raise CalibrationError("All inputs need the same number of samples.", received=str(sorted(lengths)))
+    _check_lengths(arrays)
     columns = []
     paths = []
     for number, spec in enumerate(specs):
@@ -172,6 +172,18 @@ def prepare_arrays(arrays: Mapping[str, NDArray[Any]], specs: tuple[InputSpec, .
         paths.append(folder / f"calibration-{number}.npy")
         np.save(paths[-1], columns[-1])
     return _finish(_describe(tuple(columns), tuple(paths)), None)
+
+
+def _check_lengths(arrays: Mapping[str, NDArray[Any]]) -> None:
+    if not arrays:
+        raise CalibrationError("The calibration data is empty.", received="no arrays", expected="one array per input")
+    lengths = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
+    if len(set(lengths.values())) != 1 or 0 in lengths.values():
+        raise CalibrationError(
+            "All inputs need the same number of samples.",
+            received=", ".join(f"`{name}` {length}" for name, length in lengths.items()),
+            expected="arrays of shape (n, *input shape) with the same n above 0",
+        )
 
 
 def declared_range(spec: InputSpec) -> tuple[float, float] | None:
@@ -221,13 +233,15 @@ def _float_sample(value: Any, spec: InputSpec, row: int) -> NDArray[np.float32]:
             received=str(sample.shape),
             expected=f"{spec.shape[1:]}, the model's own input `{spec.name}`",
         )
-    if not np.isfinite(sample).all():
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is refused below
+        single: NDArray[np.float32] = sample.astype(np.float32)
+    if not np.isfinite(single).all():
         raise CalibrationError(
             f"Calibration sample {row} holds values that are not finite.",
-            received=f"{int(np.count_nonzero(~np.isfinite(sample)))} of {sample.size} are NaN or infinite",
+            received=f"{int(np.count_nonzero(~np.isfinite(single)))} of {single.size} are NaN or infinite in float32",
             next_step="Mend or leave out this sample.",
         )
-    return sample.astype(np.float32)
+    return single
 
 
 def _describe(columns: tuple[NDArray[Any], ...], paths: tuple[Path, ...]) -> Calibration:

@@ -102,8 +102,10 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if isinstance(self.steps, str) or not isinstance(self.steps, Sequence):
-            raise RecipeError("`steps` is a sequence.", received=repr(self.steps), expected="(Quantize(), Verify())")
+        if not isinstance(self.steps, tuple | list):
+            raise RecipeError(
+                "`steps` is a tuple or a list.", received=repr(self.steps), expected="(Quantize(), Verify())"
+            )
         object.__setattr__(self, "steps", tuple(self.steps))
         target(self.target)
         if not (_is_whole(self.seed) and self.seed >= 0):

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeinfer.dataset import Dataset, match_classes
-from edgeinfer.errors import InputError
+from edgeinfer.errors import InputError, MetadataError
 from edgeinfer.evaluate import Evaluation, score
 from edgeinfer.intervals import drop_interval, share_interval
-from edgeinfer.pipeline import Pipeline, classifier
-from edgeinfer.postprocess.classify import class_count
+from edgeinfer.model.metadata import InputSpec
+from edgeinfer.pipeline import Pipeline, Postprocess, Preprocess
+from edgeinfer.postprocess.classify import class_count, classify
 from edgeinfer.preprocess.geometry import View
 from edgeinfer.preprocess.image import read_image
 from edgeinfer.preprocess.tensor import Preprocessor
 from edgeinfer.progress import Progress, ProgressReport
 from edgeinfer.results import Classifications
+from edgeinfer.runtime.own_input import floats_into
 from edgeinfer.runtime.runtime import Runtime, Tensors
-from edgeinfer.timing import Latency, latency
+from edgeinfer.timing import Latency, Stopwatch, Timing
+
+Result = TypeVar("Result")
+
+# Floats lie nowhere in a picture.
+_NOWHERE = View(image_size=(1, 1), tensor_size=(1, 1), scale=(1.0, 1.0), offset=(0.0, 0.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,19 +102,22 @@ def compare(
     Args:
         original: The float model as a `.tflite` file, with its metadata.
         quantized: The converted one, with its metadata.
-        data: Pictures, or floats of the model's own input. With labels the accuracy is compared, without them the
-            agreement.
+        data: Pictures, or floats of the model's own input (a tuple of arrays a sample, where the model has several
+            inputs). With labels the accuracy is compared, without them the agreement.
         class_offset: See `edgeinfer.dataset.match_classes`.
         progress: Called after every sample.
 
     Raises:
-        InputError: There are no samples, or one does not fit the model.
+        InputError: There are no samples, one does not fit the model, or the data has classes that the model has not.
+        MetadataError: There are pictures, and the files do not say how to normalize.
         DamagedModelError: The engine refuses a file.
     """
     if not len(data):
         raise InputError("There is nothing to compare on.", received=f"no samples in {data.name}")
     pair = Runtime(original, threads=1), Runtime(quantized, threads=1)
-    if pair[0].metadata.task == "classification":
+    outputs = pair[0].outputs
+    one_row = len(outputs) == 1 and all(size == 1 for size in outputs[0].shape[:-1])
+    if pair[0].metadata.task == "classification" and one_row:
         return _compare_classes(pair, data, class_offset, progress)
     return _compare_tensors(pair, data, progress)
 
@@ -115,19 +125,21 @@ def compare(
 def _compare_classes(
     pair: tuple[Runtime, Runtime], data: Dataset, class_offset: int, progress: ProgressReport | None
 ) -> Comparison:
-    pipelines = classifier(pair[0]), classifier(pair[1])
-    found = _both(pipelines, data, progress)
-    first, second = (np.stack([answer.class_id for answer in answers]) for answers in found)
+    spec = pair[0].outputs[0]
+    truth = None
+    if data.truth is not None:
+        truth = match_classes(data, spec.labels, class_count(spec), class_offset=class_offset)
+    models = _answering(pair[0], _classes(pair[0])), _answering(pair[1], _classes(pair[1]))
+    rows = [(first.class_id, second.class_id) for first, second in _both(models, data, progress)]
+    first, second = (np.stack(column) for column in zip(*rows, strict=True))
     same = int((first[:, 0] == second[:, 0]).sum())
     samples = len(data)
     scores: list[Evaluation] = []
     drop = interval = None
-    if data.truth is not None:
-        spec = pair[0].outputs[0]
-        truth = match_classes(data, spec.labels, class_count(spec), class_offset=class_offset)
+    if truth is not None:
         scores = [
-            score(answers, truth, class_count(spec), pipeline.timing)
-            for answers, pipeline in zip((first, second), pipelines, strict=True)
+            score(answers, truth, class_count(spec), model.timing())
+            for answers, model in zip((first, second), models, strict=True)
         ]
         right = first[:, 0] == truth, second[:, 0] == truth
         lost, won = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
@@ -142,42 +154,18 @@ def _compare_classes(
         drop=drop,
         drop_interval=interval,
         error=None,
-        original_latency=pipelines[0].timing.invoke,
-        quantized_latency=pipelines[1].timing.invoke,
+        original_latency=models[0].timing().invoke,
+        quantized_latency=models[1].timing().invoke,
     )
-
-
-def _both(
-    pipelines: tuple[Pipeline[Classifications], Pipeline[Classifications]],
-    data: Dataset,
-    progress: ProgressReport | None,
-) -> tuple[list[Classifications], list[Classifications]]:
-    found: tuple[list[Classifications], list[Classifications]] = ([], [])
-    for number, source in enumerate(data, start=1):
-        sample = _decoded(source)
-        for pipeline, answers in zip(pipelines, found, strict=True):
-            answers.append(pipeline(sample))
-        if progress:
-            progress(Progress("verify", number, len(data)))
-    return found
 
 
 def _compare_tensors(pair: tuple[Runtime, Runtime], data: Dataset, progress: ProgressReport | None) -> Comparison:
     squares, power = 0.0, 0.0
-    pipelines = [_raw_pipeline(runtime) for runtime in pair] if len(pair[0].inputs) == 1 else None
-    times: tuple[list[int], list[int]] = ([], [])
-    for number, source in enumerate(data, start=1):
-        if pipelines is None:
-            first, second = (_timed(runtime, source, series) for runtime, series in zip(pair, times, strict=True))
-        else:
-            sample = _decoded(source)
-            first, second = (pipeline(sample) for pipeline in pipelines)
+    models = _answering(pair[0], _floats), _answering(pair[1], _floats)
+    for first, second in _both(models, data, progress):
         for reference, other in zip(first, second, strict=True):
             squares += float(np.square(reference - other, dtype=np.float64).sum())
             power += float(np.square(reference, dtype=np.float64).sum())
-        if progress:
-            progress(Progress("verify", number, len(data)))
-    latencies = [pipeline.timing.invoke for pipeline in pipelines] if pipelines else [latency(one) for one in times]
     return Comparison(
         samples=len(data),
         engine=f"{pair[0].engine.name} {pair[0].engine.version}",
@@ -188,27 +176,84 @@ def _compare_tensors(pair: tuple[Runtime, Runtime], data: Dataset, progress: Pro
         drop=None,
         drop_interval=None,
         error=float(np.sqrt(squares / power)) if power else float(np.sqrt(squares)),
-        original_latency=latencies[0],
-        quantized_latency=latencies[1],
+        original_latency=models[0].timing().invoke,
+        quantized_latency=models[1].timing().invoke,
     )
 
 
-def _timed(
-    runtime: Runtime, arrays: Sequence[NDArray[np.floating[Any]]], series: list[int]
-) -> list[NDArray[np.float32]]:
-    start = perf_counter_ns()
-    outputs = list(runtime(*arrays).values())
-    series.append(perf_counter_ns() - start)
-    return outputs
+@dataclass(frozen=True, slots=True)
+class _Answering(Generic[Result]):
+    """One of the two files, ready to answer for a sample, and how long it took."""
+
+    answer: Callable[[Any], Result]
+    timing: Callable[[], Timing]
 
 
-def _raw_pipeline(runtime: Runtime) -> Pipeline[list[NDArray[np.float32]]]:
-    def outputs(tensors: Tensors, view: View) -> list[NDArray[np.float32]]:  # noqa: ARG001 - tensors have no place
-        return list(tensors.values())
+def _answering(runtime: Runtime, post: Postprocess[Result]) -> _Answering[Result]:
+    if len(runtime.inputs) == 1:
+        pipeline = Pipeline(runtime, pre=_preprocess(runtime.input), post=post)
+        return _Answering(pipeline, lambda: pipeline.timing)
+    stopwatch = Stopwatch()
 
-    if runtime.input.is_image:
-        return Pipeline(runtime, pre=Preprocessor(runtime.input), post=outputs)
-    return Pipeline(runtime, pre=_no_picture, post=outputs)
+    def answer(arrays: Sequence[NDArray[np.floating[Any]]]) -> Result:
+        start = perf_counter_ns()
+        for index, (values, spec) in enumerate(zip(arrays, runtime.inputs, strict=True)):
+            floats_into(values, spec, runtime.input_view(index))
+        pre = perf_counter_ns()
+        runtime.invoke()
+        invoke = perf_counter_ns()
+        result = post(runtime.tensors, _NOWHERE)
+        stopwatch.add((start, start, pre, invoke, perf_counter_ns()))
+        return result
+
+    return _Answering(answer, stopwatch.timing)
+
+
+def _both(
+    models: tuple[_Answering[Result], _Answering[Result]], data: Dataset, progress: ProgressReport | None
+) -> Iterator[tuple[Result, Result]]:
+    for number, source in enumerate(data, start=1):
+        try:
+            sample = _decoded(source)
+            yield models[0].answer(sample), models[1].answer(sample)
+        except InputError as error:
+            name = getattr(source, "name", f"sample {number - 1}")
+            raise type(error)(
+                f"`{name}` of {data.name}: {error.message}",
+                received=error.received,
+                expected=error.expected,
+                next_step=error.next_step,
+            ) from error
+        if progress:
+            progress(Progress("verify", number, len(data)))
+
+
+def _classes(runtime: Runtime) -> Postprocess[Classifications]:
+    spec = runtime.outputs[0]
+
+    def post(outputs: Tensors, view: View) -> Classifications:  # noqa: ARG001 - classes have no place in the picture
+        return classify(outputs.raw(), spec)
+
+    return post
+
+
+def _floats(outputs: Tensors, view: View) -> list[NDArray[np.float32]]:  # noqa: ARG001 - tensors have no place either
+    return list(outputs.values())
+
+
+def _preprocess(spec: InputSpec) -> Preprocess:
+    """Return what makes input of pictures, or what refuses them: samples that are floats need no preprocessing."""
+    if not spec.is_image:
+        return _no_picture
+    try:
+        return Preprocessor(spec)
+    except MetadataError as error:
+        problem = error
+
+    def refuse(image: NDArray[np.uint8], out: NDArray[Any]) -> View:  # noqa: ARG001 - nothing can be done with them
+        raise problem
+
+    return refuse
 
 
 def _no_picture(image: NDArray[np.uint8], out: NDArray[Any]) -> View:
@@ -220,7 +265,7 @@ def _no_picture(image: NDArray[np.uint8], out: NDArray[Any]) -> View:
 
 
 def _decoded(source: Any) -> Any:
-    # Both pipelines get the same array: a picture is decoded once.
-    if isinstance(source, np.ndarray) and source.dtype.kind == "f":
+    # Both models get the same array: a picture is decoded once.
+    if isinstance(source, tuple) or (isinstance(source, np.ndarray) and source.dtype.kind == "f"):
         return source
     return read_image(source)

@@ -22,7 +22,7 @@ from contact_sheet import contact_sheet
 from converters import Card, Quantize, Recipe, Report, Training, Verify, convert
 from edgeinfer import Dataset, open_dataset, read_image
 
-OUTPUT = Path(__file__).parent / "output"
+OUTPUT = Path(__file__).parent.resolve() / "output"
 SHOWN = 12
 
 

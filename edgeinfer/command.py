@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import logging
 import os
@@ -15,6 +16,14 @@ from typing import NoReturn
 from edgeinfer.errors import EdgeInferError, InputError, OutputError
 
 INTERRUPTED = 130
+
+
+class _Talk(logging.Handler):
+    """Write log lines to what `sys.stderr` is at that moment: it changes while C libraries are silenced."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        sys.stderr.write(self.format(record) + "\n")
 
 
 class Parser(argparse.ArgumentParser):
@@ -40,8 +49,11 @@ def run_command(run: Callable[[], int], arguments: Sequence[str]) -> int:
         The exit code: the command's own, that of an `EdgeInferError`, 3 for a system's failure, 130 after Ctrl-C.
     """
     level = os.environ.get("EDGEINFER_LOG_LEVEL", "WARNING").upper()
-    logging.basicConfig(format="%(name)s: %(message)s", stream=sys.stderr)
+    logging.basicConfig(format="%(name)s: %(message)s", handlers=[_Talk()])
     logging.getLogger().setLevel(level if level in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL") else "WARNING")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A label or a file's name may hold letters that the terminal lacks: better an escape than no answer.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with _libraries_silenced(silenced="--debug" not in arguments):
             code = run()

@@ -12,7 +12,7 @@ from edgeinfer.errors import EdgeInferError
 from edgeinfer.machine import machine, package_version
 from edgeinfer.preprocess.golden import check_golden
 from edgeinfer.preprocess.libraries import opencv
-from edgeinfer.runtime.engines import find_engine, install_line, installed_engines
+from edgeinfer.runtime.engines import find_engine, import_engine, install_line, installed_engines
 
 SLIM_LINE = (
     "pip install 'tflite-runtime==2.14.0' 'numpy<2' pillow 'opencv-python-headless<4.12' "
@@ -53,20 +53,34 @@ def _python() -> Check:
 
 
 def _engine() -> Check:
-    found = ", ".join(f"{engine.name} {engine.version}" for engine in installed_engines())
+    found = ", ".join(f"{engine.name} {engine.version}" for engine in installed_engines()) or "none"
     try:
         chosen = find_engine()
+        import_engine(chosen)
     except EdgeInferError as error:
-        return Check("engine", False, found or "none", error.next_step or install_line())
+        found += f": {error.received}" if error.received else ""
+        return Check("engine", False, found, error.next_step or install_line())
     return Check("engine", True, f"{found} (in use: {chosen.name})")
 
 
 def _numpy() -> Check:
     found = f"numpy {np.__version__}"
-    engines = [engine.name for engine in installed_engines()]
-    if int(np.__version__.split(".")[0]) >= 2 and engines[:1] == ["tflite-runtime"]:
+    try:
+        in_use = find_engine().name
+    except EdgeInferError:
+        in_use = None  # the engine's own check says so
+    if not _is_numpy_1() and in_use == "tflite-runtime":
         return Check("numpy", False, f"{found}: tflite-runtime needs NumPy 1", "pip install 'numpy<2'")
     return Check("numpy", True, found)
+
+
+def _is_numpy_1() -> bool:
+    return int(np.__version__.split(".")[0]) < 2
+
+
+def _opencv_package() -> str:
+    # OpenCV 4.12 and later bring NumPy 2 along.
+    return "'opencv-python-headless<4.12'" if _is_numpy_1() else "opencv-python-headless"
 
 
 def _pillow() -> Check:
@@ -82,22 +96,23 @@ def _opencv() -> Check:
         for name in ("opencv-python", "opencv-python-headless", "opencv-contrib-python")
         if (version := package_version(name)) is not None
     ]
-    limit = "'opencv-python-headless<4.12'" if int(np.__version__.split(".")[0]) < 2 else "opencv-python-headless"
+    line = f"pip install {_opencv_package()}"
     if opencv() is not None:
         return Check("opencv", True, ", ".join(versions) or "the system's own")
     if versions:
-        return Check("opencv", False, f"{', '.join(versions)}, but it cannot be imported", f"pip install {limit}")
-    return Check(
-        "opencv", True, "not installed: pictures are read and resized by Pillow, slower", f"pip install {limit}"
-    )
+        return Check("opencv", False, f"{', '.join(versions)}, but it cannot be imported", line)
+    return Check("opencv", True, "not installed: pictures are read and resized by Pillow, slower", line)
 
 
 def _golden() -> Check:
-    results = check_golden()
+    try:
+        results = check_golden()
+    except EdgeInferError as error:
+        return Check("preprocessing", False, f"{error.message} {error.received}".strip(), error.next_step)
     wrong = [result for result in results if not result.ok]
     if wrong:
         names = ", ".join(f"{result.name} off by {result.difference:g}" for result in wrong)
-        return Check("preprocessing", False, names, "pip install --upgrade pillow opencv-python-headless")
+        return Check("preprocessing", False, names, f"pip install --upgrade pillow {_opencv_package()}")
     return Check("preprocessing", True, f"{len(results)} golden vectors agree")
 
 

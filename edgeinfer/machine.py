@@ -1,4 +1,4 @@
-"""The facts that stand beside every figure: which machine, which software. Nothing here fails where a fact is absent."""
+"""The facts that stand beside every figure: which machine, which software. An absent fact is None, never a failure."""
 
 from __future__ import annotations
 

@@ -238,7 +238,11 @@ def _reshape(case: _Case) -> None:
 def _sum_scales(case: _Case) -> None:
     """The kernel brings both inputs to one scale, shifted left by 20 bits (15 for int16), and must fit the output."""
     first, second, output = case.input(0), case.input(1), case.outputs[0]
-    if output.dtype not in _QUANTIZED or not (first.scale and second.scale and output.scale):
+    if output.dtype not in _QUANTIZED:
+        return
+    if not (first.scale and second.scale and output.scale):
+        if output.dtype != "int16":
+            raise case.refuse(f"adds {output.dtype} without a scale")
         return
     largest = 2 * max(first.scale[0], second.scale[0])
     if min(first.scale[0], second.scale[0]) == 0 or largest >= output.scale[0] * (1 << 15):

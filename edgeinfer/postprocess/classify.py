@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from edgeinfer.errors import InputError, MetadataError, ModelError
 from edgeinfer.model.metadata import OutputSpec
-from edgeinfer.results import Classifications
 from edgeinfer.quantization import dequantize
+from edgeinfer.results import Classifications
 
 
 def class_count(spec: OutputSpec) -> int:

@@ -6,7 +6,6 @@ ARM), TensorFlow (a workstation that has nothing else).
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import sys
@@ -34,18 +33,32 @@ _DISTRIBUTIONS: dict[EngineName, str] = {
     "tflite-runtime": "tflite-runtime",
     "tensorflow": "tensorflow",
 }
-_LOGGER = logging.getLogger(__name__)
 
 
 class Interpreter(Protocol):
     """What all three engines offer."""
 
-    def allocate_tensors(self) -> None: ...
-    def invoke(self) -> None: ...
-    def get_input_details(self) -> list[dict[str, Any]]: ...
-    def get_output_details(self) -> list[dict[str, Any]]: ...
-    def get_tensor(self, index: int) -> NDArray[Any]: ...
-    def tensor(self, index: int) -> Callable[[], NDArray[Any]]: ...
+    def allocate_tensors(self) -> None:
+        """Give memory to all tensors."""
+
+    def invoke(self) -> None:
+        """Run the model."""
+
+    def get_input_details(self) -> list[dict[str, Any]]:
+        """Return one dictionary an input."""
+        ...
+
+    def get_output_details(self) -> list[dict[str, Any]]:
+        """Return one dictionary an output."""
+        ...
+
+    def get_tensor(self, index: int) -> NDArray[Any]:
+        """Return a copy of a tensor."""
+        ...
+
+    def tensor(self, index: int) -> Callable[[], NDArray[Any]]:
+        """Return a function that gives a view of a tensor's memory."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -21,8 +20,6 @@ from edgeinfer.quantization import dequantize
 from edgeinfer.runtime.engines import Engine, Interpreter, engine_error, find_engine, open_interpreter
 from edgeinfer.runtime.own_input import floats_into
 from edgeinfer.runtime.trial import try_first
-
-_LOGGER = logging.getLogger(__name__)
 
 
 class Runtime:
@@ -181,7 +178,11 @@ class Runtime:
                 interpreter = open_interpreter(self.engine, source, threads=self.threads, default_delegates=False)
             except EdgeInferError:
                 raise engine_error(first.received, self.engine) from first
-            _LOGGER.warning("XNNPACK refuses this model; it runs on the engine's slower built-in kernels.")
+            import logging  # 2 ms that only this rare case needs
+
+            logging.getLogger(__name__).warning(
+                "XNNPACK refuses this model; it runs on the engine's slower built-in kernels."
+            )
             return interpreter
 
     def __repr__(self) -> str:

@@ -93,7 +93,7 @@ def _run_child(path: Path, engine: Engine, timeout_s: float, folder: str) -> Non
     package_root = str(Path(__file__).resolve().parents[2])
     # `-m` puts the current folder in front of the search, and a downloaded `numpy.py` must not run: so the child
     # works in a folder of its own, and what was given relative to ours is made absolute.
-    given = [os.path.abspath(part) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+    given = [str(Path(part).absolute()) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
     try:
         child = subprocess.run(
             [sys.executable, "-m", "edgeinfer.runtime.trial", str(path), engine.name],

@@ -332,6 +332,8 @@ class TestNumbers:
             TensorSpec("sum", (1, 4), "int8", 1e-30, 0),
         ]
         refused(one_op(OperatorSpec(ADD, (0, 1), (2,), 11), tensors, (0, 1)), "scales")
+        tensors[2] = TensorSpec("sum", (1, 4), "int8")
+        refused(one_op(OperatorSpec(ADD, (0, 1), (2,), 11), tensors, (0, 1)), "without a scale")
         tensors[2] = TensorSpec("sum", (1, 4), "int8", 0.1, 0)
         assert check(one_op(OperatorSpec(ADD, (0, 1), (2,), 11), tensors, (0, 1)), LITERT)
 

@@ -23,7 +23,7 @@ from edgeinfer.errors import (
     UnsupportedOpError,
 )
 from edgeinfer.runtime import trial
-from edgeinfer.runtime.engines import find_engine
+from edgeinfer.runtime.engines import Engine, Interpreter, find_engine, open_interpreter
 from edgeinfer.runtime.runtime import Runtime
 
 RED = np.zeros((8, 8, 3), dtype=np.float32)
@@ -264,6 +264,39 @@ def test_a_trial_is_made_just_for_engines_that_do_not_verify(monkeypatch: pytest
     tried.clear()
     Runtime(tiny_models.dense(), trial=False)
     assert not tried
+
+
+class Refusal:
+    """An engine whose delegate refuses every model, as XNNPACK does some int8 graphs; its own kernels may run them."""
+
+    def __init__(self, *, kernels_run: bool) -> None:
+        self.kernels_run = kernels_run
+        self.delegates: list[bool] = []
+
+    def open(self, engine: Engine, model: Path | bytes, *, threads: int, default_delegates: bool = True) -> Interpreter:
+        self.delegates.append(default_delegates)
+        if default_delegates or not self.kernels_run:
+            raise DamagedModelError(
+                "It refuses.", received="failed to create XNNPACK runtime. Failed to apply delegate"
+            )
+        return open_interpreter(engine, model, threads=threads, default_delegates=False)
+
+
+def test_a_graph_that_the_delegate_refuses_runs_on_the_engines_own_kernels(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    refusal = Refusal(kernels_run=True)
+    monkeypatch.setattr("edgeinfer.runtime.runtime.open_interpreter", refusal.open)
+    assert Runtime(tiny_models.dense())(np.ones(6, np.float32))["answer"].tolist() == [[6.0, 12.0]]
+    assert refusal.delegates == [True, False]
+    assert "slower built-in kernels" in caplog.text
+
+
+def test_a_graph_that_the_kernels_refuse_too_is_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeinfer.runtime.runtime.open_interpreter", Refusal(kernels_run=False).open)
+    with pytest.raises(DamagedModelError) as caught:
+        Runtime(tiny_models.dense())
+    assert "XNNPACK" in caught.value.received
 
 
 # --- refusals -------------------------------------------------------------------------------------

@@ -99,7 +99,7 @@ def test_a_file_that_ends_the_engine_is_damaged_and_we_live_on() -> None:
 
 def test_a_child_that_is_ended_by_a_signal_is_a_damaged_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     replace_python(monkeypatch, tmp_path, "kill -SEGV $$")
-    with pytest.raises(DamagedModelError, match="`model.tflite` stopped the engine") as caught:
+    with pytest.raises(DamagedModelError, match=r"`model\.tflite` stopped the engine") as caught:
         attempt(tiny_models.classifier())
     assert caught.value.received.startswith("ended by SIGSEGV in ")
 

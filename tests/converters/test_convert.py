@@ -1,0 +1,552 @@
+"""`convert()`: first with a stand-in for the child process, whose files answer what can be said by hand.
+
+The stand-in needs no TensorFlow: what the parent decides, checks and reports is the same. The real thing follows below.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_models
+
+import converters
+from converters import Card, Quantize, Recipe, Training, Verify, convert
+from converters.convert import Conversion
+from converters.errors import AccuracyDropError, CalibrationError, ConversionError
+from converters.graph.leading import Leading
+from converters.load import ModelFacts, TensorFacts
+from converters.quantize.ptq import ConvertRequest
+from converters.report import Report
+from edgeinfer import __version__
+from edgeinfer.dataset import Dataset
+from edgeinfer.errors import InputError, InputFileError, MetadataError, OutputError
+from edgeinfer.model.metadata import Normalization, Rescaling, read
+from edgeinfer.model.ops import ceilings
+from edgeinfer.model.schema import parse
+from edgeinfer.pipeline import classifier
+from edgeinfer.runtime.runtime import Runtime
+
+pytest.importorskip("flatbuffers", reason="flatbuffers is not installed: metadata is written on workstations")
+
+ROOT = Path(converters.__file__).parents[1]
+NAMES = ("red", "green", "blue", "dark")
+COLOURS = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [0, 0, 0]], np.uint8)
+FACTS = ModelFacts(
+    "colours",
+    "keras",
+    (TensorFacts("image", (1, 8, 8, 3), "float32"),),
+    (TensorFacts("answer", (1, 4), "float32"),),
+    leading=Leading(1 / 255, 0.0, ("rescaling",)),
+    versions={"keras": "3"},
+)
+FLOAT = tiny_models.classifier(dtype="float32")
+INT8 = tiny_models.classifier(dtype="int8")
+# Its input spans eight times what pixels come to, so a full channel stays below a quarter of the range: always "dark".
+ALWAYS_DARK = tiny_models.classifier(dtype="int8", input_range=(0.0, 8.0))
+UNCHECKED = Recipe((Quantize(),))
+
+
+class StandIn:
+    """Answers as `ConverterProcess` does, with files made by hand."""
+
+    def __init__(self) -> None:
+        self.facts = FACTS
+        self.quantized = INT8
+        self.original = FLOAT
+        self.started = 0
+        self.loaded: list[Path] = []
+        self.requests: list[ConvertRequest] = []
+        self.samples: list[Any] = []
+        self.failure: BaseException | None = None
+
+    def __call__(self) -> StandIn:
+        return self
+
+    def __enter__(self) -> StandIn:
+        self.started += 1
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def load(self, path: Path) -> ModelFacts:
+        self.loaded.append(path)
+        return self.facts
+
+    def convert(self, request: ConvertRequest) -> None:
+        self.requests.append(request)
+        self.samples.append([np.load(path) for path in request.calibration])
+        if self.failure is not None:
+            raise self.failure
+        request.output.write_bytes(self.original if request.scheme == "float32" else self.quantized)
+
+
+@pytest.fixture
+def child(monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    stand_in = StandIn()
+    # By name it would be the function: the package exports one of the same name.
+    monkeypatch.setattr(import_module("converters.convert"), "ConverterProcess", stand_in)
+    return stand_in
+
+
+def photos(count: int = 40) -> Any:
+    """Pictures of one colour each, red, green, blue, dark in turn, with a little noise: (n, 8, 8, 3) uint8."""
+    plain = np.broadcast_to(COLOURS[np.arange(count) % 4][:, None, None, :], (count, 8, 8, 3)).astype(np.int64)
+    noise = np.random.default_rng(4).integers(-20, 21, plain.shape)
+    return np.clip(plain + noise, 0, 255).astype(np.uint8)
+
+
+def labelled(count: int = 40) -> Training:
+    return Training(validation=Dataset("labelled", photos(count), np.arange(count) % 4))
+
+
+# --- what comes out -------------------------------------------------------------------------------
+
+
+def test_the_file_says_what_the_model_and_the_card_say(child: StandIn) -> None:
+    made = convert("colours.keras", photos(), card=Card(labels=NAMES, author="A. Person"))
+    said = read(made.tflite)
+    assert said == replace(made.metadata, made=said.made)
+    assert (said.name, said.task, said.author) == ("colours", "classification", "A. Person")
+    assert said.outputs[0].labels == NAMES
+    assert said.inputs[0].normalization == Normalization(0, 255)
+    assert said.inputs[0].rescaling == Rescaling(1 / 255, 0.0)
+    assert child.loaded == [Path("colours.keras")]
+
+
+def test_the_file_says_how_it_was_made(child: StandIn) -> None:
+    recipe = Recipe((Quantize(samples=30), Verify()), seed=5)
+    made = read(convert("m", photos(), recipe=recipe, card=Card(labels=NAMES)).tflite).made
+    assert Recipe.from_json(made["recipe"]) == recipe  # type: ignore[arg-type]
+    calibration, measured = made["calibration"], made["measured"]
+    assert isinstance(calibration, dict)
+    assert isinstance(measured, dict)
+    assert (calibration["samples"], calibration["unit"], len(str(calibration["sha256"]))) == (30, "pixels", 64)
+    assert (measured["samples"], measured["agreement"], measured["top1_float"]) == (10, 1.0, None)
+    assert made["versions"] == {"edgeinfer": __version__, "keras": "3"}
+
+
+def test_the_finished_file_answers_on_the_device(child: StandIn) -> None:
+    made = convert("m", photos(), card=Card(labels=NAMES))
+    assert classifier(made.tflite)(photos()[1]).label == "green"
+
+
+def test_equal_work_gives_equal_bytes(child: StandIn) -> None:
+    first, second = (convert("m", photos(), card=Card(labels=NAMES)) for _ in range(2))
+    assert first.tflite == second.tflite
+
+
+def test_a_conversion_is_saved_whole_and_shows_what_it_is(child: StandIn, tmp_path: Path) -> None:
+    made = convert("m", photos())
+    made.save(tmp_path / "m.tflite")
+    assert (tmp_path / "m.tflite").read_bytes() == made.tflite
+    assert repr(made) == f"Conversion(colours, {len(made.tflite)} bytes, int8)"
+    with pytest.raises(OutputError):
+        made.save(tmp_path / "none" / "m.tflite")
+
+
+def test_the_report_has_the_sizes_of_both_files_with_what_they_say(child: StandIn) -> None:
+    made = convert("m", photos(), card=Card(labels=NAMES))
+    assert [row.step for row in made.report.rows] == ["float32", "int8"]
+    assert made.report.rows[1].size_bytes == len(made.tflite)
+    assert made.report.rows[0].size_bytes > len(FLOAT)
+    # 4 x 3 weights and 4 biases.
+    assert made.report.rows[0].parameters == 16
+    assert all(gate.ok for gate in made.report.gates)
+
+
+def test_progress_names_the_stages_in_their_order(child: StandIn) -> None:
+    said: list[str] = []
+    convert("m", photos(), recipe=Recipe((Quantize(samples=30), Verify())), progress=lambda one: said.append(one.step))
+    assert list(dict.fromkeys(said)) == [
+        "load the model",
+        "calibration data",
+        "convert to int8",
+        "convert the float reference",
+        "verify",
+    ]
+
+
+# --- what the child is asked for ------------------------------------------------------------------
+
+
+def test_the_child_gets_pixels_and_the_normalization_behind_the_layer(child: StandIn) -> None:
+    child.facts = replace(FACTS, leading=Leading(1 / 127.5, -1.0))
+    child.quantized = tiny_models.classifier(dtype="int8", input_range=(-1.0, 1.0))
+    convert("m", photos(), recipe=UNCHECKED)
+    (request,) = child.requests
+    assert request.normalization == pytest.approx((127.5, 127.5))
+    assert (request.scheme, request.io) == ("int8", "int8")
+    assert child.samples[0][0].dtype == np.uint8
+
+
+def test_floats_go_to_the_child_without_a_normalization(child: StandIn) -> None:
+    convert("m", photos().astype(np.float32), recipe=UNCHECKED)
+    assert child.requests[0].normalization is None
+    assert child.samples[0][0].dtype == np.float32
+
+
+def test_the_recipe_says_how_many_samples_and_its_seed_which(child: StandIn) -> None:
+    array = photos()
+    for seed in (1, 1, 2):
+        convert("m", array, recipe=Recipe((Quantize(samples=5),), seed=seed))
+    first, again, other = (samples[0] for samples in child.samples)
+    assert first.shape == (5, 8, 8, 3)
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize(
+    ("name", "scheme", "per_tensor"),
+    [("cpu", "dynamic", False), ("raspberrypi", "dynamic", True), ("raspberrypi", "float16", False)],
+)
+def test_dense_weights_have_one_scale_where_the_target_needs_it(
+    child: StandIn, name: str, scheme: Any, per_tensor: bool
+) -> None:
+    child.quantized = FLOAT
+    convert("m", None, recipe=Recipe((Quantize(scheme),), target=name))
+    assert (child.requests[0].per_tensor_dense, child.requests[0].io) == (per_tensor, "float32")
+    assert child.requests[0].calibration == ()
+
+
+def test_without_a_check_there_is_no_float_reference(child: StandIn) -> None:
+    made = convert("m", photos(), recipe=UNCHECKED)
+    assert [request.scheme for request in child.requests] == ["int8"]
+    assert made.report.comparison is None
+    assert "Not verified" in str(made.report)
+
+
+# --- the check ------------------------------------------------------------------------------------
+
+
+def test_without_validation_data_agreement_is_measured_on_samples_that_were_held_out(child: StandIn) -> None:
+    made = convert("m", photos(40), recipe=Recipe((Quantize(samples=30), Verify())))
+    comparison = made.report.comparison
+    assert comparison is not None
+    assert (comparison.samples, comparison.agreement, comparison.drop) == (10, 1.0, None)
+    assert "agreement, not accuracy" in str(made.report)
+    assert made.report.warnings == ()
+
+
+def test_a_check_on_the_calibration_samples_themselves_is_said_to_be_one(child: StandIn) -> None:
+    made = convert("m", photos(40))
+    assert any("All samples were used for calibration" in one for one in made.report.warnings)
+    assert not convert("m", photos(40), training=labelled()).report.warnings
+
+
+def test_labels_of_the_calibration_data_are_no_validation(child: StandIn) -> None:
+    data = Dataset("labelled", photos(), np.zeros(40, np.int64))
+    assert convert("m", data).report.comparison.drop is None  # type: ignore[union-attr]
+
+
+def test_validation_data_measures_the_accuracy_of_both(child: StandIn) -> None:
+    comparison = convert("m", photos(), training=labelled(20)).report.comparison
+    assert comparison is not None
+    assert (comparison.samples, comparison.drop) == (20, 0.0)
+    assert comparison.original is not None
+    assert comparison.original.top1 == 1.0
+
+
+def test_a_drop_beyond_the_gate_is_an_error_that_keeps_the_work(child: StandIn, tmp_path: Path) -> None:
+    child.quantized = ALWAYS_DARK
+    with pytest.raises(AccuracyDropError, match="lost more accuracy") as caught:
+        convert("m", photos(), recipe=Recipe((Quantize(), Verify(max_drop=0.74))), training=labelled())
+    error = caught.value
+    assert error.exit_code == 1
+    assert "75.00 points on 40 samples" in error.received
+    assert "74.00 points" in error.expected
+    assert isinstance(error.report, Report)
+    assert isinstance(error.conversion, Conversion)
+    assert error.conversion.report is error.report
+    error.conversion.save(tmp_path / "kept.tflite")
+    assert classifier(tmp_path / "kept.tflite")(photos()[0]).class_id[0] == 3
+
+
+def test_a_drop_as_large_as_the_gate_passes(child: StandIn) -> None:
+    child.quantized = ALWAYS_DARK
+    made = convert("m", photos(), recipe=Recipe((Quantize(), Verify(max_drop=0.75))), training=labelled())
+    assert made.report.comparison.drop == 0.75  # type: ignore[union-attr]
+
+
+def test_too_little_agreement_is_an_error_too(child: StandIn) -> None:
+    child.quantized = ALWAYS_DARK
+    with pytest.raises(AccuracyDropError, match="answers differently") as caught:
+        convert("m", photos(), recipe=Recipe((Quantize(), Verify(min_agreement=0.26))))
+    assert "25.00%" in caught.value.received
+    convert("m", photos(), recipe=Recipe((Quantize(), Verify(min_agreement=0.25))))
+
+
+def test_every_gate_of_a_recipe_counts(child: StandIn) -> None:
+    child.quantized = ALWAYS_DARK
+    with pytest.raises(AccuracyDropError):
+        convert("m", photos(), recipe=Recipe((Quantize(), Verify(min_agreement=0.1), Verify(min_agreement=0.9))))
+
+
+def test_an_input_calibrated_for_another_range_is_a_warning_of_the_report(child: StandIn) -> None:
+    child.quantized = ALWAYS_DARK
+    (warning,) = convert("m", photos(), recipe=UNCHECKED).report.warnings
+    assert "8.0 times wider" in warning
+
+
+# --- data in all its forms ------------------------------------------------------------------------
+
+
+def test_a_mapping_with_one_array_is_that_array(child: StandIn) -> None:
+    array = photos()
+    plain, mapped = convert("m", array), convert("m", {"image": array})
+    assert mapped.tflite == plain.tflite
+    with pytest.raises(CalibrationError, match="one array per input"):
+        convert("m", {"picture": array})
+
+
+def test_a_mapping_of_floats_is_checked_against_the_declared_range_too(child: StandIn) -> None:
+    child.facts = replace(FACTS, leading=None)
+    with pytest.raises(CalibrationError, match="not what the model was trained on"):
+        convert("m", {"image": photos().astype(np.float32)}, card=Card(normalization=(0, 255)))
+
+
+def test_floats_need_no_normalization(child: StandIn) -> None:
+    child.facts = replace(FACTS, leading=None)
+    made = convert("m", photos().astype(np.float32) / 255)
+    assert read(made.tflite).inputs[0].normalization is None
+    assert made.report.comparison.agreement == 1.0  # type: ignore[union-attr]
+
+
+def test_pictures_for_a_model_with_several_inputs_are_refused_with_its_inputs(child: StandIn) -> None:
+    child.facts = replace(FACTS, inputs=(*FACTS.inputs, TensorFacts("row", (1, 5), "float32")), leading=None)
+    with pytest.raises(CalibrationError, match="several inputs") as caught:
+        convert("m", photos())
+    assert "`image` (1, 8, 8, 3), `row` (1, 5)" in caught.value.expected
+
+
+def test_arrays_of_other_lengths_are_not_cut_to_the_shortest(child: StandIn) -> None:
+    child.facts = replace(FACTS, inputs=(*FACTS.inputs, TensorFacts("row", (1, 5), "float32")), leading=None)
+    arrays = {"image": np.ones((9, 8, 8, 3), np.float32), "row": np.ones((8, 5), np.float32)}
+    with pytest.raises(CalibrationError, match="same number of samples"):
+        convert("m", arrays)
+
+
+# --- refused before the child has started ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "words"),
+    [
+        ({"training": Training(validation=Dataset("mine", photos(3)))}, InputError, "validation data has no labels"),
+        ({"training": Training(validation="none-such")}, InputFileError, "no data here"),
+        ({"calibration": "none-such"}, InputFileError, "no data here"),
+        ({"calibration": []}, CalibrationError, "empty"),
+        ({"calibration": None}, CalibrationError, "needs calibration data"),
+        ({"calibration": None, "recipe": Recipe((Quantize("int16x8"),))}, CalibrationError, "needs calibration data"),
+        ({"calibration": None, "recipe": Recipe((Quantize("float16"), Verify()))}, CalibrationError, "verify on"),
+    ],
+    ids=[
+        "validation without labels",
+        "validation that is not there",
+        "calibration that is not there",
+        "calibration that is empty",
+        "int8 without calibration",
+        "int16x8 without calibration",
+        "a check without data",
+    ],
+)
+def test_what_cannot_work_is_refused_before_the_child_starts(
+    child: StandIn, settings: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    calibration = settings.pop("calibration", photos(3))
+    with pytest.raises(error, match=words):
+        convert("m", calibration, **settings)
+    assert child.started == 0
+
+
+@pytest.mark.parametrize("labels", [NAMES[:3], (*NAMES, "more")], ids=["fewer", "more"])
+def test_labels_that_do_not_fit_are_refused_before_the_conversion(child: StandIn, labels: tuple[str, ...]) -> None:
+    with pytest.raises(MetadataError, match="labels"):
+        convert("m", photos(), card=Card(labels=labels))
+    assert child.requests == []
+
+
+def test_nothing_is_left_on_disk_when_the_child_fails(
+    child: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for failure in (ConversionError("The converter failed."), KeyboardInterrupt()):
+        child.failure = failure
+        with pytest.raises(type(failure)):
+            convert("m", photos())
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- the real thing -------------------------------------------------------------------------------
+
+KINDS = ("wren", "robin", "tit", "finch", "crow")
+LENIENT = Verify(max_drop=1.0, min_agreement=0.0)  # the small models are not trained, their answers lie close together
+
+
+def noise(count: int = 48, size: int = 16) -> Any:
+    """Random pictures: (n, size, size, 3) uint8."""
+    return np.random.default_rng(11).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+
+
+def answers(tflite: bytes, pictures: Any) -> Any:
+    """What the file answers for pictures, through the device's pipeline: (n, classes) float32 by class."""
+    classify = classifier(tflite, top_k=99)
+    rows = []
+    for picture in pictures:
+        found = classify(picture)
+        rows.append(found.confidence[np.argsort(found.class_id)])
+    return np.stack(rows)
+
+
+def ends(tflite: bytes) -> tuple[str, str]:
+    said = read(tflite)
+    return said.inputs[0].dtype, said.outputs[0].dtype
+
+
+@pytest.fixture(scope="module")
+def own_answers(keras: Any, small_models: dict[str, Path]) -> Any:
+    """What Keras itself says to `noise`: (n, 5)."""
+    return keras.models.load_model(small_models["rescaled"]).predict(noise().astype(np.float32), verbose=0)
+
+
+@pytest.fixture(scope="module")
+def int8(small_models: dict[str, Path]) -> Conversion:
+    """The small model with a Rescaling, calibrated with pixels."""
+    recipe = Recipe((Quantize("int8", samples=32), LENIENT))
+    return convert(small_models["rescaled"], noise(), recipe=recipe, card=Card(labels=KINDS))
+
+
+@pytest.mark.tensorflow
+def test_a_small_model_becomes_full_int8_with_all_it_says_of_itself(int8: Conversion, own_answers: Any) -> None:
+    assert ends(int8.tflite) == ("int8", "int8")
+    (spec,) = read(int8.tflite).inputs
+    assert spec.normalization == Normalization(127.5, 127.5)
+    assert (spec.scale, spec.zero_point in (0, -1)) == (pytest.approx(2 / 255), True)
+    assert read(int8.tflite).outputs[0].labels == KINDS
+    assert answers(int8.tflite, noise()) == pytest.approx(own_answers, abs=0.05)
+    assert int8.report.comparison is not None
+    assert int8.report.comparison.samples == 16
+
+
+@pytest.mark.tensorflow
+def test_a_folder_of_pictures_is_the_same_calibration_as_their_pixels(
+    int8: Conversion, small_models: dict[str, Path], tmp_path: Path
+) -> None:
+    pillow = pytest.importorskip("PIL.Image")
+    for number, picture in enumerate(noise()):
+        pillow.fromarray(picture).save(tmp_path / f"{number:03}.png")
+    again = convert(small_models["rescaled"], tmp_path, recipe=int8.recipe, card=Card(labels=KINDS))
+    assert again.tflite == int8.tflite
+
+
+_SCRIPT = """
+import sys
+import numpy as np
+from converters import Card, Quantize, Recipe, Verify, convert
+model, data, output, *labels = sys.argv[1:]
+recipe = Recipe((Quantize("int8", samples=32), Verify(max_drop=1.0, min_agreement=0.0)))
+convert(model, np.load(data), recipe=recipe, card=Card(labels=labels)).save(output)
+print(sorted({name.split(".")[0] for name in sys.modules} & {"tensorflow", "keras", "tf_keras"}))
+"""
+
+
+@pytest.mark.tensorflow
+def test_the_parent_never_imports_tensorflow_and_makes_the_same_bytes_again(
+    int8: Conversion, small_models: dict[str, Path], tmp_path: Path
+) -> None:
+    np.save(tmp_path / "noise.npy", noise())
+    words = [small_models["rescaled"], tmp_path / "noise.npy", tmp_path / "out.tflite", *KINDS]
+    done = subprocess.run(
+        [sys.executable, "-c", _SCRIPT, *map(str, words)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "[]\n"
+    assert (tmp_path / "out.tflite").read_bytes() == int8.tflite
+
+
+@pytest.mark.tensorflow
+def test_a_live_model_with_uint8_ends_takes_pixels_as_they_are(
+    keras: Any, small_models: dict[str, Path], own_answers: Any
+) -> None:
+    model = keras.models.load_model(small_models["rescaled"])
+    made = convert(model, iter(noise()), recipe=Recipe((Quantize("int8", io="uint8"),)))
+    assert ends(made.tflite) == ("uint8", "uint8")
+    (spec,) = read(made.tflite).inputs
+    assert (spec.scale, spec.zero_point in (127, 128)) == (pytest.approx(2 / 255), True)
+    assert answers(made.tflite, noise()) == pytest.approx(own_answers, abs=0.05)
+
+
+@pytest.mark.tensorflow
+def test_float_ends_take_floats_and_compute_in_int8(small_models: dict[str, Path], own_answers: Any) -> None:
+    made = convert(small_models["rescaled"], noise(), recipe=Recipe((Quantize("int8", io="float32"),)))
+    assert ends(made.tflite) == ("float32", "float32")
+    ops = [operator.op for operator in parse(made.tflite).main.operators]
+    assert (ops[0], ops[-1]) == ("QUANTIZE", "DEQUANTIZE")
+    assert answers(made.tflite, noise()) == pytest.approx(own_answers, abs=0.05)
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize(
+    ("scheme", "tolerance"), [("float32", 1e-4), ("float16", 5e-3), ("dynamic", 0.05), ("int16x8", 0.02)]
+)
+def test_every_other_scheme_runs_on_every_engine_of_a_raspberry_pi_and_answers_as_keras_does(
+    small_models: dict[str, Path], own_answers: Any, scheme: Any, tolerance: float
+) -> None:
+    recipe = Recipe((Quantize(scheme),), target="raspberrypi")
+    made = convert(small_models["rescaled"], noise(), recipe=recipe)
+    assert ends(made.tflite) == ("float32", "float32")
+    assert answers(made.tflite, noise()) == pytest.approx(own_answers, abs=tolerance)
+    # And so do floats, through the rescaling that the file keeps for them.
+    rows = [picture.astype(np.float32) for picture in noise()]
+    assert answers(made.tflite, rows) == pytest.approx(own_answers, abs=tolerance)
+    for name in ("litert", "tflite-runtime"):
+        versions = ceilings(name).versions  # type: ignore[arg-type]
+        assert all(code.version <= versions[code.op] for code in parse(made.tflite).op_codes)
+
+
+@pytest.mark.tensorflow
+def test_several_inputs_are_calibrated_by_name_and_have_an_error_share(small_models: dict[str, Path]) -> None:
+    random = np.random.default_rng(5)
+    arrays = {"ant": random.uniform(-1, 1, (30, 4)), "zebra": random.uniform(0, 1, (30, 8, 8, 1))}
+    made = convert(small_models["two_inputs"], arrays, recipe=Recipe((Quantize(samples=20), Verify())))
+    said = read(made.tflite)
+    assert [spec.name for spec in said.inputs] == ["zebra", "ant"]
+    assert (said.task, made.report.calibration["unit"]) == ("tensors", "model input")
+    assert made.report.comparison is not None
+    assert made.report.comparison.samples == 10
+    assert made.report.comparison.error is not None
+    assert 0 < made.report.comparison.error < 0.1
+
+
+@pytest.mark.tensorflow
+def test_a_model_without_classes_has_an_error_share_and_answers_as_keras_does(
+    keras: Any, small_models: dict[str, Path]
+) -> None:
+    own = np.random.default_rng(6).uniform(-1, 1, (40, 8, 8, 3)).astype(np.float32)
+    made = convert(small_models["residual"], own, recipe=Recipe((Quantize(samples=30), Verify())))
+    assert read(made.tflite).task == "tensors"
+    comparison = made.report.comparison
+    assert comparison is not None
+    assert comparison.error is not None
+    assert 0 < comparison.error < 0.2
+    assert "This is an error, not an accuracy." in str(made.report)
+    wanted = keras.models.load_model(small_models["residual"]).predict(own, verbose=0)
+    run = Runtime(made.tflite)
+    got = np.concatenate([next(iter(run(one).values())) for one in own])
+    share = np.sqrt(np.square(got - wanted).sum() / np.square(wanted).sum())
+    assert share < 0.2
+    assert json.loads(json.dumps(made.report.to_json()))["agreement"] is None

@@ -1,0 +1,147 @@
+"""The account of a conversion: every figure in the table, every key in the JSON."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from converters.report import Report, StepRow, gzip_size
+from converters.tflite.gates import GateResult
+from converters.verify import Comparison
+from edgeinfer.evaluate import Evaluation
+from edgeinfer.timing import Latency, Timing
+
+FLOAT_TIMES, INT8_TIMES = Latency(2.5, 2.75, 3.125, 4.0), Latency(1.25, 1.5, 1.625, 2.0)
+TIMING = Timing(FLOAT_TIMES, FLOAT_TIMES, FLOAT_TIMES, FLOAT_TIMES, 200)
+LABELLED = Comparison(
+    samples=200,
+    engine="litert 2.3.0",
+    agreement=0.95,
+    agreement_interval=(0.91, 0.97),
+    original=Evaluation(200, 0.9, None, (0.85, 0.93), None, TIMING),
+    quantized=Evaluation(200, 0.885, None, (0.83, 0.92), None, TIMING),
+    drop=0.015,
+    drop_interval=(-0.01, 0.04),
+    error=None,
+    original_latency=FLOAT_TIMES,
+    quantized_latency=INT8_TIMES,
+)
+UNLABELLED = replace(LABELLED, original=None, quantized=None, drop=None, drop_interval=None)
+REGRESSION = replace(UNLABELLED, agreement=None, agreement_interval=None, error=0.0123)
+
+
+def report(comparison: Comparison | None = LABELLED, **changes: Any) -> Report:
+    rows = (
+        StepRow("float32", 204_800, 190_000, 51_000, 1_234_567, 2.5),
+        StepRow("int8", 61_440, 50_176, 51_000, 1_234_567, 3.25),
+    )
+    values: dict[str, Any] = {
+        "model": "birds",
+        "target": "raspberrypi",
+        "scheme": "int8",
+        "io": "uint8",
+        "rows": rows if comparison else rows[1:],
+        "gates": (GateResult("batch 1", True, "(1, 8, 8, 3)"), GateResult("runs in x", None, "not tried here")),
+        "comparison": comparison,
+        "calibration": {"samples": 100, "sha256": "ab"},
+        "warnings": ("Only 9 calibration samples.",),
+    }
+    return Report(**(values | changes))
+
+
+def lines_of(made: Report) -> list[str]:
+    return str(made).splitlines()
+
+
+def test_the_first_line_says_what_was_made_for_what() -> None:
+    assert lines_of(report())[0] == "birds: int8, uint8 at both ends, for raspberrypi"
+
+
+def test_the_table_has_a_row_per_state_with_all_its_figures() -> None:
+    heads, first, second = lines_of(report())[2:5]
+    assert heads.endswith("top-1 (95 % interval)   p50 / p95 ms")
+    for figure in ("float32", "200.0 KiB", "185.5 KiB", "51,000", "1,234,567", "90.00% (85.00% to 93.00%)"):
+        assert figure in first
+    assert "2.500 / 3.125" in first
+    for figure in ("int8", "60.0 KiB", "49.0 KiB", "51,000", "1,234,567", "88.50% (83.00% to 92.00%)"):
+        assert figure in second
+    assert "1.250 / 1.625" in second
+
+
+def test_the_columns_stand_below_each_other() -> None:
+    heads, first, second = lines_of(report())[2:5]
+    assert len(heads) == len(first) == len(second)
+
+
+def test_the_drop_stands_below_with_its_interval_and_samples() -> None:
+    text = str(report())
+    assert "Drop +1.50 points (95 % interval -1.00 to +4.00), 200 labelled samples." in text
+    assert "Both answer the same on 95.00% (95 % interval 91.00% to 97.00%) of 200 samples." in text
+    assert "not accuracy" not in text
+
+
+def test_agreement_without_labels_is_said_to_be_no_accuracy() -> None:
+    text = str(report(UNLABELLED))
+    assert "This is agreement, not accuracy: the data has no labels." in text
+    assert "no labels" in lines_of(report(UNLABELLED))[3]
+    assert "Drop" not in text
+
+
+def test_an_error_share_is_said_to_be_no_accuracy() -> None:
+    assert "The outputs differ by 1.23%" in str(report(REGRESSION))
+    assert "This is an error, not an accuracy." in str(report(REGRESSION))
+
+
+def test_latency_on_this_machine_is_not_called_the_devices() -> None:
+    assert "Measured with litert 2.3.0, 1 thread, on this machine: not the device's latency." in str(report())
+
+
+def test_a_file_that_was_not_verified_is_said_to_be_so() -> None:
+    text = str(report(None))
+    assert "Not verified: nothing is known of the accuracy of this file." in text
+    assert "not measured" in text
+
+
+def test_warnings_stand_at_the_end() -> None:
+    assert lines_of(report())[-1] == "Warning: Only 9 calibration samples."
+
+
+# The keys of the public description of `edgeinfer-convert --json`, without "output", which the command line adds.
+KEYS = {"bytes", "gzip_bytes", "scheme", "io", "target", "steps", "float", "quantized", "agreement"}
+
+
+@pytest.mark.parametrize("comparison", [LABELLED, UNLABELLED, REGRESSION, None], ids=["labels", "none", "error", "not"])
+def test_json_has_the_keys_that_were_promised(comparison: Comparison | None) -> None:
+    said = json.loads(json.dumps(report(comparison).to_json()))
+    assert said.keys() >= KEYS
+    assert (said["bytes"], said["gzip_bytes"], said["scheme"]) == (61_440, 50_176, "int8")
+    assert (said["io"], said["target"], said["warnings"]) == ("uint8", "raspberrypi", ["Only 9 calibration samples."])
+    assert said["steps"][-1] == {
+        "step": "int8",
+        "bytes": 61_440,
+        "gzip_bytes": 50_176,
+        "parameters": 51_000,
+        "macs": 1_234_567,
+        "seconds": 3.25,
+    }
+    assert said["gates"][1] == {"name": "runs in x", "ok": None, "detail": "not tried here"}
+
+
+def test_json_has_the_accuracies_or_null() -> None:
+    said = report().to_json()
+    assert said["float"] == {"metric": "top1", "value": 0.9, "interval95": [0.85, 0.93], "samples": 200}
+    assert said["quantized"] == {"metric": "top1", "value": 0.885, "interval95": [0.83, 0.92], "samples": 200}
+    assert said["agreement"] == 0.95
+    nothing = report(None).to_json()
+    assert (nothing["float"], nothing["quantized"], nothing["agreement"]) == (None, None, None)
+
+
+@given(st.binary(max_size=3000))
+def test_the_gzip_size_is_that_of_a_gzip_file(data: bytes) -> None:
+    assert gzip_size(data) == len(gzip.compress(data, 9))

@@ -1,0 +1,165 @@
+"""What the doctor finds, and the line that cures it."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import numpy as np
+import pytest
+
+from edgeinfer import doctor
+from edgeinfer.doctor import Check, examine
+from edgeinfer.errors import MissingDependencyError
+from edgeinfer.preprocess.golden import GoldenResult
+from edgeinfer.runtime.engines import Engine
+
+LITERT = Engine("litert", "2.3.0", verifies=True)
+TFLITE_RUNTIME = Engine("tflite-runtime", "2.14.0", verifies=False)
+
+
+def finding(name: str) -> Check:
+    (found,) = [check for check in examine() if check.name == name]
+    return found
+
+
+def pretend_engines(monkeypatch: pytest.MonkeyPatch, *engines: Engine) -> None:
+    def find() -> Engine:
+        if not engines:
+            raise MissingDependencyError("No engine.", next_step="pip install ai-edge-litert")
+        return engines[0]
+
+    monkeypatch.setattr(doctor, "installed_engines", lambda: engines)
+    monkeypatch.setattr(doctor, "find_engine", find)
+    monkeypatch.setattr(doctor, "import_engine", lambda _engine: None)
+
+
+def pretend_packages(monkeypatch: pytest.MonkeyPatch, **versions: str) -> None:
+    monkeypatch.setattr(doctor, "package_version", lambda name: versions.get(name.replace("-", "_")))
+
+
+def test_everything_is_looked_at_once() -> None:
+    names = [check.name for check in examine()]
+    assert names == ["python", "engine", "numpy", "pillow", "opencv", "preprocessing", "governor"]
+
+
+def test_this_machine_is_well() -> None:
+    assert [check for check in examine() if not check.ok] == []
+
+
+def test_the_versions_are_those_of_the_installed_packages() -> None:
+    assert finding("pillow").found == f"pillow {version('pillow')}"
+    assert finding("numpy").found == f"numpy {version('numpy')}"
+
+
+def test_no_engine_is_not_well_and_has_a_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_engines(monkeypatch)
+    assert finding("engine") == Check("engine", False, "none", "pip install ai-edge-litert")
+
+
+def test_the_engine_in_use_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_engines(monkeypatch, LITERT, TFLITE_RUNTIME)
+    assert finding("engine") == Check("engine", True, "litert 2.3.0, tflite-runtime 2.14.0 (in use: litert)")
+
+
+def test_an_engine_that_cannot_be_imported_is_not_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_engines(monkeypatch, LITERT)
+
+    def fail(_engine: Engine) -> None:
+        raise MissingDependencyError("It cannot be imported.", received="no GLIBC_2.34", next_step="pip install it")
+
+    monkeypatch.setattr(doctor, "import_engine", fail)
+    assert finding("engine") == Check("engine", False, "litert 2.3.0: no GLIBC_2.34", "pip install it")
+
+
+def test_numpy_2_beside_tflite_runtime_is_not_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_engines(monkeypatch, TFLITE_RUNTIME)
+    monkeypatch.setattr(np, "__version__", "2.1.0")
+    found = finding("numpy")
+    assert not found.ok
+    assert "'numpy<2'" in found.cure
+
+
+def test_numpy_2_is_well_where_another_engine_is_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_engines(monkeypatch, LITERT, TFLITE_RUNTIME)
+    monkeypatch.setattr(np, "__version__", "2.1.0")
+    assert finding("numpy").ok
+
+
+def test_the_engine_that_the_environment_chose_counts_for_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_engines(monkeypatch, LITERT, TFLITE_RUNTIME)
+    monkeypatch.setattr(doctor, "find_engine", lambda: TFLITE_RUNTIME)
+    monkeypatch.setattr(np, "__version__", "2.1.0")
+    assert not finding("numpy").ok
+
+
+def test_no_pillow_is_not_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_packages(monkeypatch)
+    assert finding("pillow") == Check("pillow", False, "not installed", "pip install pillow")
+
+
+def test_no_opencv_is_well_and_says_what_it_would_bring(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_packages(monkeypatch, pillow="11.0")
+    monkeypatch.setattr(doctor, "opencv", lambda: None)
+    monkeypatch.setattr(np, "__version__", "2.1.0")
+    found = finding("opencv")
+    assert found.ok
+    assert found.cure == "pip install opencv-python-headless"
+
+
+def test_an_opencv_that_cannot_be_imported_is_not_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_packages(monkeypatch, pillow="11.0", opencv_python="4.11.0")
+    monkeypatch.setattr(doctor, "opencv", lambda: None)
+    found = finding("opencv")
+    assert not found.ok
+    assert found.found == "opencv-python 4.11.0, but it cannot be imported"
+    assert "opencv-python-headless" in found.cure
+
+
+@pytest.mark.parametrize("check", ["opencv", "preprocessing"])
+def test_a_cure_beside_numpy_1_does_not_bring_numpy_2(check: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # OpenCV 4.12 and later require NumPy 2, which tflite-runtime does not run beside.
+    monkeypatch.setattr(np, "__version__", "1.26.4")
+    monkeypatch.setattr(doctor, "opencv", lambda: None)
+    monkeypatch.setattr(doctor, "check_golden", lambda: (GoldenResult("resize", 9.0, 1.0, ""),))
+    assert "'opencv-python-headless<4.12'" in finding(check).cure
+
+
+def test_preprocessing_that_differs_is_not_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    results = (GoldenResult("decode", 0.0, 0.0, ""), GoldenResult("resize", 3.0, 1.0, ""))
+    monkeypatch.setattr(doctor, "check_golden", lambda: results)
+    found = finding("preprocessing")
+    assert not found.ok
+    assert found.found == "resize off by 3"
+    assert found.cure.startswith("pip install --upgrade pillow")
+
+
+def test_preprocessing_that_cannot_run_is_a_finding_and_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise MissingDependencyError("Pillow cannot be imported.", received="gone", next_step="pip install pillow")
+
+    monkeypatch.setattr(doctor, "check_golden", fail)
+    assert finding("preprocessing") == Check(
+        "preprocessing", False, "Pillow cannot be imported. gone", "pip install pillow"
+    )
+
+
+@pytest.mark.parametrize("governor", ["performance", None])
+def test_a_steady_clock_needs_no_cure(governor: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "machine", lambda: {"governor": governor, "architecture": "aarch64"})
+    assert finding("governor").cure == ""
+
+
+def test_a_clock_that_follows_the_load_is_well_but_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "machine", lambda: {"governor": "ondemand", "architecture": "aarch64"})
+    found = finding("governor")
+    assert found.ok
+    assert found.found.startswith("ondemand")
+    assert "scaling_governor" in found.cure
+
+
+def test_a_32_bit_python_under_a_64_bit_kernel_gets_the_slim_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.struct, "calcsize", lambda _format: 4)
+    monkeypatch.setattr(doctor, "machine", lambda: {"governor": None, "architecture": "aarch64"})
+    found = finding("python")
+    assert "32 bit on aarch64" in found.found
+    assert "tflite-runtime==2.14.0" in found.cure

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -144,6 +145,8 @@ def _run(options: argparse.Namespace) -> int:
         except EdgeInferError as error:
             # One bad picture must not cost the answers for the others.
             worst = worst or error.exit_code
+            if options.debug:
+                traceback.print_exception(error)
             if options.json:
                 print(json.dumps({"image": str(picture), **error_json(error)}), flush=True)
             else:

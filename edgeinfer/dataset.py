@@ -116,7 +116,8 @@ def match_classes(
     """Return the truth in the model's own counting.
 
     Names beat numbers: where every class name of the data is one of the model's labels (case, spaces, `_` and `-`
-    ignored), they are matched by name; otherwise class i of the data is class `i + class_offset` of the model.
+    ignored), they are matched by name; where none is, class i of the data is class `i + class_offset` of the model.
+    Some but not all is a misspelt name, which would count wrongly in silence.
 
     Args:
         data: Labelled data.
@@ -128,14 +129,23 @@ def match_classes(
         (n,) int64.
 
     Raises:
-        InputError: The data has no labels, no samples, or more classes than the model.
+        InputError: The data has no labels, no samples, more classes than the model, or names of which only some are
+            the model's.
     """
     if data.truth is None:
         raise InputError(f"`{data.name}` has no labels.", expected=f"labelled data: {FORMATS}")
     if not len(data):
         raise InputError(f"`{data.name}` holds no samples.", expected=FORMATS)
     index = {_plain(label): number for number, label in reversed(list(enumerate(labels)))}
-    if data.classes and all(_plain(name) in index for name in data.classes):
+    unknown = [name for name in data.classes if _plain(name) not in index]
+    if 0 < len(unknown) < len(data.classes):
+        raise InputError(
+            f"Some classes of `{data.name}` are none of the model's labels.",
+            received=", ".join(unknown[:5]),
+            expected="the names that the labels have",
+            next_step="Rename these classes, or give the labels in use with --labels.",
+        )
+    if data.classes and not unknown:
         truth = np.array([index[_plain(name)] for name in data.classes], dtype=np.int64)[data.truth]
     else:
         truth = data.truth + class_offset

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import secrets
 from contextlib import suppress
 from pathlib import Path
 
@@ -55,6 +53,8 @@ def read_bytes(path: str | Path, *, limit_bytes: int = LIMIT_BYTES) -> bytes:
 
 def sha256(data: bytes) -> str:
     """Return the SHA-256 of some bytes as 64 hexadecimal digits."""
+    import hashlib  # OpenSSL behind it costs 2 ms, which `import edgeinfer` need not pay
+
     return hashlib.sha256(data).hexdigest()
 
 
@@ -94,7 +94,7 @@ def write_whole(path: str | Path, data: bytes) -> None:
 def _write_and_move(target: Path, data: bytes) -> None:
     # The name is drawn here and not by `tempfile`, whose files are closed to everybody else (0600) and would stay
     # so after the move; O_EXCL with 0666 gives what a plain `open` gives under the user's umask.
-    temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(8)}.tmp")
+    temporary = target.with_name(f".{target.name[:100]}.{os.urandom(8).hex()}.tmp")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
         with os.fdopen(descriptor, "wb") as stream:

@@ -161,14 +161,6 @@ def load(
 def _pictures(spec: InputSpec, resize: Resize | None, normalization: Normalization | None) -> Preprocess:
     """Return what puts pictures into the input; a model of features gets one that refuses them."""
     if spec.is_image:
-        if spec.picture_problem and normalization is None:
-            raise MetadataError(
-                f"Input `{spec.name}` cannot take pictures as the file says.",
-                received=spec.picture_problem,
-                expected="one mean and one std for all channels",
-                next_step="Give `normalization=(mean, std)` where one pair comes close enough, or put the channels' "
-                "own pairs into the model as its first layer and convert again.",
-            )
         return Preprocessor(spec, resize=resize, normalization=normalization)
     if resize is not None or normalization is not None:
         raise MetadataError(
@@ -189,11 +181,9 @@ def _pictures(spec: InputSpec, resize: Resize | None, normalization: Normalizati
 
 def _class_output(runtime: Runtime) -> OutputSpec:
     outputs = runtime.outputs
-    one_row = len(outputs) == 1 and all(size == 1 for size in outputs[0].shape[:-1])
-    if runtime.metadata.task == "classification" and one_row and len(runtime.inputs) == 1:
+    # The task is not asked: a file without metadata says "tensors", and the caller has said what it is.
+    if len(runtime.inputs) == 1 and len(outputs) == 1 and all(size == 1 for size in outputs[0].shape[:-1]):
         return outputs[0]
-    if one_row and len(runtime.inputs) == 1 and runtime.metadata.task == "tensors":
-        return outputs[0]  # a file without metadata, asked for by the caller's own words
     raise WrongTaskError(
         f"`{_name(runtime)}` is no classification model.",
         received=", ".join(

@@ -51,13 +51,15 @@ class Preprocessor:
             half away from zero, as TFLite's reference kernel does; in float32 arithmetic for float32 inputs.
 
     Raises:
-        MetadataError: The input is no picture, has a dtype that pixels do not go into, or nobody says how to
-            normalize.
+        MetadataError: The input is no picture, has a dtype that pixels do not go into, nobody says how to
+            normalize, or the file says it in a way that one mean and std cannot hold.
     """
 
     def __init__(
         self, spec: InputSpec, resize: Resize | None = None, normalization: Normalization | None = None
     ) -> None:
+        if spec.picture_problem and normalization is None:
+            raise _cannot_normalize(spec)
         self.spec = spec
         self.resize = spec.resize if resize is None else resize
         self.normalization = spec.normalization if normalization is None else normalization
@@ -289,6 +291,16 @@ def _identity(dtype: np.dtype[Any]) -> NDArray[Any]:
 def _normalize(pixels: NDArray[np.uint8], normalization: Normalization, out: NDArray[np.float32]) -> None:
     np.subtract(pixels, np.float32(normalization.mean), out=out)
     np.multiply(out, np.float32(1.0 / normalization.std), out=out)
+
+
+def _cannot_normalize(spec: InputSpec) -> MetadataError:
+    return MetadataError(
+        f"Input `{spec.name}` cannot take pictures as the file says.",
+        received=spec.picture_problem,
+        expected="one mean and one std for all channels",
+        next_step="Give `normalization=(mean, std)` where one pair comes close enough, or put the channels' "
+        "own pairs into the model as its first layer and convert again.",
+    )
 
 
 def _says_nothing(spec: InputSpec) -> MetadataError:

@@ -420,6 +420,18 @@ def test_case_spaces_underscores_and_dashes_do_not_matter() -> None:
     assert match_classes(data, ("tench", "Great White Shark"), 2).tolist() == [1, 0]
 
 
+def test_a_misspelt_class_among_known_ones_is_refused() -> None:
+    data = labelled(0, 1, classes=("cat", "dgo"))
+    with pytest.raises(InputError, match="none of the model's labels") as caught:
+        match_classes(data, ("bird", "dog", "cat"), 3)
+    assert caught.value.received == "dgo"
+
+
+def test_names_that_are_all_unknown_count_by_number() -> None:
+    data = labelled(0, 1, classes=("n01440764", "n01491361"))
+    assert match_classes(data, ("background", "tench", "shark"), 3, class_offset=1).tolist() == [1, 2]
+
+
 def test_names_beat_the_offset() -> None:
     assert match_classes(labelled(0, classes=("cat",)), ("background", "cat"), 2, class_offset=7).tolist() == [1]
 

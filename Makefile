@@ -25,7 +25,7 @@ test-workstation: $(WORKSTATION)/ready $(DEVICE)/ready $(TF_KERAS)/ready
 
 test-device: $(DEVICE)/ready
 	EDGEINFER_DEVICE_ENVIRONMENT=$(if $(OLD_PYTHON),tflite-runtime,litert) \
-	$(DEVICE)/bin/python -m pytest tests/edgeinfer
+	$(DEVICE)/bin/python -m pytest tests/edgeinfer tests/test_tiny_models.py
 ifeq ($(OLD_PYTHON),)
 	@echo "***************************************************************************************"
 	@echo "*** tflite-runtime was NOT tested: it has no wheel for this Python. The device       ***"

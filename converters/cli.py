@@ -21,7 +21,7 @@ from edgeinfer import __version__
 from edgeinfer.command import Parser, run_command
 from edgeinfer.errors import InputError
 from edgeinfer.files import read_bytes, write_whole
-from edgeinfer.model.metadata import Filter, Normalization, Resize, ResizeMode, Task, read_labels
+from edgeinfer.model.metadata import Filter, Normalization, Resize, ResizeMode, Task, read, read_labels
 from edgeinfer.progress import terminal_progress
 
 _RECIPE_FLAGS = ("scheme", "io", "samples", "max_drop", "no_verify", "target", "seed")
@@ -111,7 +111,7 @@ def _convert(options: argparse.Namespace) -> int:
         resize=options.resize or "stretch",
         filter=options.filter or "bilinear",
     )
-    _check_output(options.output)
+    _check_output(options.output, options.model)
     try:
         result = convert(
             options.model,
@@ -135,7 +135,8 @@ def _convert(options: argparse.Namespace) -> int:
 
 def _recipe(options: argparse.Namespace) -> Recipe:
     if options.recipe is not None:
-        both = [name for name in _RECIPE_FLAGS if getattr(options, name) not in (None, False)]
+        # By identity: `--max-drop 0` equals False, and was given.
+        both = [name for name in _RECIPE_FLAGS if not any(getattr(options, name) is one for one in (None, False))]
         if both:
             raise InputError(
                 "A recipe file and options that a recipe holds exclude each other.",
@@ -143,6 +144,12 @@ def _recipe(options: argparse.Namespace) -> Recipe:
                 next_step="Change the recipe file, or leave --recipe away.",
             )
         return Recipe.load(options.recipe)
+    if options.no_verify and options.max_drop is not None:
+        raise InputError(
+            "Without a check there is no drop to measure.",
+            received="--no-verify, --max-drop",
+            next_step="Leave one of them away.",
+        )
     given = {field.name: getattr(options, field.name) for field in fields(Quantize)}
     steps: list[Step] = [Quantize(**{name: value for name, value in given.items() if value is not None})]
     if not options.no_verify:
@@ -150,7 +157,13 @@ def _recipe(options: argparse.Namespace) -> Recipe:
     return Recipe(tuple(steps), target=options.target or "cpu", seed=options.seed or 0)
 
 
-def _check_output(path: Path) -> None:
+def _check_output(path: Path, model: Path) -> None:
+    if path.exists() and model.exists() and path.samefile(model):
+        raise InputError(
+            "The output would stand in the place of the trained model.",
+            received=f"`{path}`",
+            next_step="Name another file, e.g. `birds.tflite`.",
+        )
     # Minutes of work must not end at a folder that is not there.
     if path.is_dir() or not path.parent.is_dir():
         raise InputError(
@@ -163,16 +176,16 @@ def _check_output(path: Path) -> None:
 
 def _annotate(options: argparse.Namespace) -> int:
     data = read_bytes(options.model)
-    resize = None
-    if options.resize or options.filter:
-        resize = Resize(options.resize or "stretch", options.filter or "bilinear")
     changed = annotate(
         data,
         task=options.task,
         labels=read_labels(options.labels) if options.labels else None,
         normalization=Normalization(*options.normalization) if options.normalization else None,
-        resize=resize,
     )
+    if options.resize or options.filter:
+        # After the rest, because labels that do not fit are in the way of reading what the file says now.
+        own = next((spec.resize for spec in read(changed).inputs if spec.is_image), Resize())
+        changed = annotate(changed, resize=Resize(options.resize or own.mode, options.filter or own.filter, own.pad))
     output = options.output or options.model
     write_whole(output, changed)
     if options.json:

@@ -94,7 +94,7 @@ def write_whole(path: str | Path, data: bytes) -> None:
 def _write_and_move(target: Path, data: bytes) -> None:
     # The name is drawn here and not by `tempfile`, whose files are closed to everybody else (0600) and would stay
     # so after the move; O_EXCL with 0666 gives what a plain `open` gives under the user's umask.
-    temporary = target.with_name(f".{target.name[:100]}.{os.urandom(8).hex()}.tmp")
+    temporary = target.with_name(f".{target.name[:40]}.{os.urandom(8).hex()}.tmp")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
         with os.fdopen(descriptor, "wb") as stream:

@@ -8,8 +8,6 @@ Source: `metadata_schema.fbs` in tensorflow/tflite-support; slot numbers are the
 from __future__ import annotations
 
 import io
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -122,6 +120,9 @@ def read_files(data: bytes, *, limit_bytes: int = MOST_FILE_BYTES) -> Mapping[st
     # An end-of-archive record has 22 bytes and a comment of at most 65 535; most models have none.
     if data.rfind(b"PK\x05\x06", max(0, len(data) - 22 - 65_535)) < 0:
         return MappingProxyType({})
+    import zipfile  # these two cost 3 ms, which models without files need not pay
+    import zlib
+
     found: dict[str, bytes] = {}
     left = limit_bytes
     try:

@@ -19,7 +19,7 @@ import converters
 from converters import Card, Conversion, Quantize, Recipe, Report, Training, Verify, cli
 from converters.errors import AccuracyDropError, CalibrationError, ConversionError
 from converters.report import StepRow
-from edgeinfer.errors import MissingDependencyError, OutputError, UnsupportedOpError
+from edgeinfer.errors import MissingDependencyError, UnsupportedOpError
 from edgeinfer.model.metadata import Normalization, Resize, read
 
 pytest.importorskip("flatbuffers", reason="flatbuffers is not installed: metadata is written on workstations")

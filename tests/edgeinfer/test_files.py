@@ -137,7 +137,7 @@ def test_the_reason_of_the_system_is_told(tmp_path: Path, monkeypatch: pytest.Mo
         write_whole(tmp_path / "a", b"new")
 
 
-def test_a_long_name_can_be_written(tmp_path: Path) -> None:
-    name = "n" * 250
+@pytest.mark.parametrize("name", ["n" * 250, "猫" * 80], ids=["letters", "three bytes a letter"])
+def test_a_long_name_can_be_written(tmp_path: Path, name: str) -> None:
     write_whole(tmp_path / name, b"new")
     assert (tmp_path / name).read_bytes() == b"new"

@@ -1,26 +1,21 @@
 """Time a frame's way into the input tensor, against the bare resize that it contains.
 
-Prints the machine and a table, and writes `benchmarks/results/preprocess_<opencv>_<machine>.csv`. Read the last
-column: what the library costs above `cv2.resize(dst=)`, in the same rounds of the same process.
-"""
+Read the column `above_bare_resize_us`: what the library costs above `cv2.resize(dst=)`, in the same rounds of the same
+process.
 
 from __future__ import annotations
 
 import argparse
-import csv
-import platform
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from time import perf_counter_ns
 
 import numpy as np
+from record import versions, write_rows
 
-from edgeinfer.machine import machine
 from edgeinfer.model.metadata import InputSpec, Normalization, Resize
 from edgeinfer.preprocess.tensor import Preprocessor
 
-RESULTS = Path(__file__).parent / "results"
 SIZE = 224
 FRAMES = ((640, 480), (1280, 720), (1920, 1080))
 
@@ -66,11 +61,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=300)
     parser.add_argument("--threads", type=int, nargs="*", default=[0, 1], help="OpenCV's threads; 0: its default")
     arguments = parser.parse_args()
-    facts = machine()
-    print(facts, f"cv2 {cv2.__version__}, numpy {np.__version__}, {arguments.runs} runs, warm-up a tenth")
     rng = np.random.default_rng(0)
     default_threads = cv2.getNumThreads()
-    rows = []
+    rows: list[dict[str, object]] = []
     for threads in arguments.threads:
         cv2.setNumThreads(threads or default_threads)
         for width, height in FRAMES:
@@ -86,15 +79,19 @@ def main() -> None:
             base = float(np.median(times["cv2.resize(dst=)"]))
             for name, taken in times.items():
                 median, p95 = np.percentile(taken, [50, 95])
-                rows.append([f"{width}x{height}", cv2.getNumThreads(), name, f"{median:.1f}", f"{p95:.1f}",
-                             f"{median - base:+.1f}"])  # fmt: skip
-                print("{:>10} threads {} {:28} {:>8} us, p95 {:>8}, {:>8} above the bare resize".format(*rows[-1]))
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"preprocess_opencv-{cv2.__version__}_{platform.machine()}.csv"
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["frame", "opencv_threads", "path", "median_us", "p95_us", "above_bare_resize_us"])
-        writer.writerows(rows)
+                rows.append(
+                    {
+                        "frame": f"{width}x{height}",
+                        "opencv_threads": cv2.getNumThreads(),
+                        "path": name,
+                        "runs": arguments.runs,
+                        "median_us": f"{median:.1f}",
+                        "p95_us": f"{p95:.1f}",
+                        "above_bare_resize_us": f"{median - base:+.1f}",
+                        "versions": versions(),
+                    }
+                )
+    write_rows(f"preprocess-opencv-{cv2.__version__}", rows)
 
 
 if __name__ == "__main__":

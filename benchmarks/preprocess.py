@@ -2,6 +2,7 @@
 
 Read the column `above_bare_resize_us`: what the library costs above `cv2.resize(dst=)`, in the same rounds of the same
 process.
+"""
 
 from __future__ import annotations
 

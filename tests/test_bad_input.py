@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_models
+from tiny_flatbuffer import Scalar, Vector
 from tiny_models import FULLY_CONNECTED, RESHAPE, SOFTMAX, OperatorSpec, TensorSpec
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,13 +44,12 @@ def corners(*, dense_version: int = 1, dense_op: int = FULLY_CONNECTED, custom: 
         TensorSpec("logits", (1, 4)),
         TensorSpec("corner", (1, 4)),
     ]
-    scalar, vector = tiny_models.Scalar, tiny_models.Vector
     operators = [
-        OperatorSpec(RESHAPE, (0, 1), (2,), 17, {0: vector("i", [1, 12])}),
+        OperatorSpec(RESHAPE, (0, 1), (2,), 17, {0: Vector("i", [1, 12])}),
         OperatorSpec(
-            dense_op, (2, 3, -1), (4,), 0 if custom else 8, {0: scalar("b", 0)}, dense_version, custom_code=custom
+            dense_op, (2, 3, -1), (4,), 0 if custom else 8, {0: Scalar("b", 0)}, dense_version, custom_code=custom
         ),
-        OperatorSpec(SOFTMAX, (4,), (5,), 9, {0: scalar("f", 1.0)}),
+        OperatorSpec(SOFTMAX, (4,), (5,), 9, {0: Scalar("f", 1.0)}),
     ]
     notes = tiny_models.tflite_metadata(normalization=([0.0], [255.0]), colour=1, labels_file="labels.txt")
     return tiny_models.model(
@@ -177,7 +177,7 @@ BAD = [
     ("labels of another length", "edgeinfer evaluate good.tflite uneven.npz", 2, "do not fit its samples"),
     ("npz that was cut off", "edgeinfer evaluate good.tflite cut.npz", 2, "cannot be read"),
     ("folder without pictures", "edgeinfer evaluate good.tflite nothing", 2, "holds no samples"),
-    ("data that is not there", "edgeinfer evaluate good.tflite none.npz", 2, "no data here"),
+    ("data that is not there", "edgeinfer evaluate good.tflite missing.npz", 2, "no such file"),
     ("unknown command", "edgeinfer classify good.tflite", 2, "invalid choice"),
     ("device that is not there", "edgeinfer run good.tflite photo.png --device edgetpu", 3, "CPU only"),
     ("calibration that is not there", "edgeinfer-convert m.keras --calibration none -o x.tflite", 2, "no data here"),
@@ -246,7 +246,7 @@ class StandIn:
         leading = Leading(1 / 255, 0.0) if "rescaled" in path.name else None
         return ModelFacts("m", "keras", (image,), (corner,), leading=leading)
 
-    def convert(self, request: object) -> None:
+    def convert(self, _request: object) -> None:
         pytest.fail("the mistake was not seen before the conversion")
 
 

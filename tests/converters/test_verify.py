@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_models
+from tiny_flatbuffer import Scalar
 
 from converters import verify
 from converters.verify import compare
 from edgeinfer.dataset import Dataset, from_arrays
 from edgeinfer.errors import InputError, MetadataError
 from edgeinfer.intervals import share_interval
+from edgeinfer.preprocess.image import read_image
 
 NAMES = ("red", "green", "blue", "dark")
 # The second file has red and green swapped, so it agrees with the first on blue and dark only.
@@ -113,12 +115,11 @@ def test_every_picture_is_decoded_once(tmp_path: Path, monkeypatch: pytest.Monke
     for number, picture in enumerate(photos(RED, GREEN, BLUE)):
         pillow.fromarray(picture).save(tmp_path / f"{number}.png")
     read: list[str] = []
-    real = verify.read_image
 
     def counted(source: Any) -> Any:
         if isinstance(source, Path):
             read.append(source.name)
-        return real(source)
+        return read_image(source)
 
     monkeypatch.setattr(verify, "read_image", counted)
     monkeypatch.setattr("edgeinfer.pipeline.read_image", counted)
@@ -184,8 +185,8 @@ def two_rows(activation: bool) -> bytes:
         tiny_models.TensorSpec("sum", (1, 3)),
         tiny_models.TensorSpec("chance", (1, 3)),
     ]
-    options = {0: tiny_models.Scalar("f", 1.0)}
-    operators = [tiny_models.OperatorSpec(tiny_models.ADD, (0, 1), (2,), 11, {0: tiny_models.Scalar("b", 0)})]
+    options = {0: Scalar("f", 1.0)}
+    operators = [tiny_models.OperatorSpec(tiny_models.ADD, (0, 1), (2,), 11, {0: Scalar("b", 0)})]
     if activation:
         operators.append(tiny_models.OperatorSpec(tiny_models.SOFTMAX, (2,), (3,), 9, options))
     last = 3 if activation else 2
@@ -232,7 +233,7 @@ def test_json_holds_both_accuracies_with_their_intervals() -> None:
 def row_classifier() -> bytes:
     """One input (1, 3) and a softmax: a classification of numbers, not of pictures."""
     tensors = [tiny_models.TensorSpec("row", (1, 3)), tiny_models.TensorSpec("chance", (1, 3))]
-    softmax = tiny_models.OperatorSpec(tiny_models.SOFTMAX, (0,), (1,), 9, {0: tiny_models.Scalar("f", 1.0)})
+    softmax = tiny_models.OperatorSpec(tiny_models.SOFTMAX, (0,), (1,), 9, {0: Scalar("f", 1.0)})
     return tiny_models.model(tensors, [softmax], inputs=[0], outputs=[1])
 
 

@@ -18,10 +18,10 @@ from converters.recipe import Quantize, Recipe, Step, Verify
 from converters.report import Report
 from converters.targets import TARGETS, Scheme
 from edgeinfer import __version__
-from edgeinfer.command import Parser, run_command
+from edgeinfer.command import Parser, picture_options, run_command, talk_options
 from edgeinfer.errors import InputError
 from edgeinfer.files import read_bytes, write_whole
-from edgeinfer.model.metadata import Filter, Normalization, Resize, ResizeMode, Task, read, read_labels
+from edgeinfer.model.metadata import Normalization, Resize, Task, read, read_labels
 from edgeinfer.progress import terminal_progress
 
 _RECIPE_FLAGS = ("scheme", "io", "samples", "max_drop", "no_verify", "target", "seed")
@@ -68,8 +68,8 @@ def convert_parser() -> argparse.ArgumentParser:
     recipe.add_argument("--max-drop", type=float, metavar="X", help="accuracy that may be lost, 0..1 (default 0.01)")
     recipe.add_argument("--seed", type=int, help="chooses the calibration samples (default 0)")
     recipe.add_argument("--no-verify", action="store_true", help="do not compare with the float model")
-    _card_options(parser.add_argument_group("what the file says of itself"))
-    _talk_options(parser)
+    picture_options(parser.add_argument_group("what the file says of itself"))
+    talk_options(parser)
     return parser
 
 
@@ -83,24 +83,9 @@ def annotate_parser() -> argparse.ArgumentParser:
     parser.add_argument("model", type=Path, help="a .tflite file")
     parser.add_argument("-o", "--output", type=Path, help="default: the file itself")
     parser.add_argument("--task", choices=get_args(Task))
-    _card_options(parser)
-    _talk_options(parser)
+    picture_options(parser)
+    talk_options(parser)
     return parser
-
-
-def _card_options(parser: argparse._ActionsContainer) -> None:
-    parser.add_argument("--labels", type=Path, help="a text file with one label a line")
-    parser.add_argument(
-        "--normalization", type=float, nargs=2, metavar=("MEAN", "STD"), help="in pixel units, e.g. 127.5 127.5"
-    )
-    parser.add_argument("--resize", choices=get_args(ResizeMode), help="how a picture gets the model's size")
-    parser.add_argument("--filter", choices=get_args(Filter), help="how pixels are interpolated (default bilinear)")
-
-
-def _talk_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--quiet", action="store_true", help="no progress on the terminal")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--debug", action="store_true", help="show where an error comes from")
 
 
 def _convert(options: argparse.Namespace) -> int:
@@ -122,9 +107,14 @@ def _convert(options: argparse.Namespace) -> int:
             progress=terminal_progress(quiet=options.quiet or options.json),
         )
     except AccuracyDropError as error:
-        if isinstance(error.report, Report) and not options.json:
-            print(error.report, file=sys.stderr)
-        raise
+        if not isinstance(error.report, Report):
+            raise
+        # What was measured is the reason for the refusal: it must not be lost with it.
+        if options.json:
+            print(json.dumps({"error": error.to_json(), "output": None, **error.report.to_json()}))
+        else:
+            print(f"{error.report}\n\n{type(error).__name__}: {error}\nNothing was written.", file=sys.stderr)
+        return error.exit_code
     result.save(options.output)
     if options.json:
         print(json.dumps({"output": str(options.output), **result.report.to_json()}))

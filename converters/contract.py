@@ -134,7 +134,8 @@ def describe(tflite: bytes, facts: ModelFacts, card: Card, made: Mapping[str, ob
         fitting = [index for index, spec in enumerate(outputs) if class_count(spec) == len(card.labels)]
         index = fitting[0] if len(fitting) == 1 else 0  # the writer refuses labels that do not fit
         outputs = (*outputs[:index], replace(outputs[index], labels=tuple(card.labels)), *outputs[index + 1 :])
-    task: Task = card.task or ("classification" if card.labels else found.task)
+    # Labels make a classification of what would else be a row of numbers; several outputs are more than that.
+    task: Task = card.task or ("classification" if card.labels and len(outputs) == 1 else found.task)
     return replace(
         found,
         task=task,

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.errors import CalibrationError
-from edgeinfer.dataset import Dataset, from_arrays, open_dataset
+from edgeinfer.dataset import Dataset, from_arrays, open_dataset, sample_name
 from edgeinfer.errors import InputError
 from edgeinfer.model.metadata import InputSpec
 from edgeinfer.preprocess.image import read_image
@@ -198,13 +198,7 @@ def _pixels(data: Dataset, spec: InputSpec, progress: ProgressReport | None) -> 
         try:
             samples[row] = preprocessor.pixels(read_image(source))
         except InputError as error:
-            name = getattr(source, "name", f"sample {row}")
-            raise type(error)(
-                f"Calibration picture `{name}`: {error.message}",
-                received=error.received,
-                expected=error.expected,
-                next_step=error.next_step,
-            ) from error
+            raise error.named(f"Calibration picture `{sample_name(source, row)}`") from error
         if progress:
             progress(Progress("calibration data", row + 1, len(data)))
     return samples

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinfer.dataset import Dataset, match_classes
+from edgeinfer.dataset import Dataset, match_classes, sample_name
 from edgeinfer.errors import InputError, MetadataError
 from edgeinfer.evaluate import Evaluation, score
 from edgeinfer.intervals import drop_interval, share_interval
@@ -217,13 +217,7 @@ def _both(
             sample = _decoded(source)
             yield models[0].answer(sample), models[1].answer(sample)
         except InputError as error:
-            name = getattr(source, "name", f"sample {number - 1}")
-            raise type(error)(
-                f"`{name}` of {data.name}: {error.message}",
-                received=error.received,
-                expected=error.expected,
-                next_step=error.next_step,
-            ) from error
+            raise error.named(f"`{sample_name(source, number - 1)}` of {data.name}") from error
         if progress:
             progress(Progress("verify", number, len(data)))
 

@@ -8,12 +8,12 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from edgeinfer import __version__
-from edgeinfer.command import Parser, error_json, run_command
+from edgeinfer.command import Parser, picture_options, run_command, talk_options
 from edgeinfer.errors import EdgeInferError
-from edgeinfer.model.metadata import Filter, Resize, ResizeMode
+from edgeinfer.model.metadata import Resize
 
 if TYPE_CHECKING:
     from edgeinfer.pipeline import Pipeline
@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("pictures", nargs="+", type=Path, metavar="picture")
     run.add_argument("--top", type=int, default=5, metavar="K", help="classes per picture (default 5)")
     _model_options(run)
-    _picture_options(run)
+    picture_options(run)
 
     inspect = _command(
         commands, "inspect", _inspect, "show tensors, ops and metadata", "edgeinfer inspect birds.tflite"
@@ -73,7 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--class-offset", type=int, default=0, metavar="N", help="added to classes given as numbers (default 0)"
     )
     _model_options(evaluate)
-    _picture_options(evaluate)
+    picture_options(evaluate)
 
     _command(commands, "doctor", _doctor, "what is missing on this machine", "edgeinfer doctor --json")
     return parser
@@ -83,9 +83,7 @@ def _command(commands: Any, name: str, handler: Any, summary: str, example: str)
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", epilog=f"Example: {example}"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--quiet", action="store_true", help="no progress on the terminal")
-    parser.add_argument("--debug", action="store_true", help="show where an error comes from")
+    talk_options(parser)
     parser.set_defaults(handler=handler)
     return parser
 
@@ -94,15 +92,6 @@ def _model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help='where the model runs (default "cpu")')
     parser.add_argument("--threads", type=int, help="threads of the engine (default: all cores)")
     parser.add_argument("--engine", help="litert, tflite-runtime or tensorflow (default: the best installed)")
-
-
-def _picture_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--labels", type=Path, help="a text file with one label a line (default: the file's own)")
-    parser.add_argument(
-        "--normalization", type=float, nargs=2, metavar=("MEAN", "STD"), help="in pixel units (default: the file's own)"
-    )
-    parser.add_argument("--resize", choices=get_args(ResizeMode), help="default: the file's own, else stretch")
-    parser.add_argument("--filter", choices=get_args(Filter), help="default: the file's own, else bilinear")
 
 
 def _runtime(options: argparse.Namespace) -> Runtime:
@@ -148,7 +137,7 @@ def _run(options: argparse.Namespace) -> int:
             if options.debug:
                 traceback.print_exception(error)
             if options.json:
-                print(json.dumps({"image": str(picture), **error_json(error)}), flush=True)
+                print(json.dumps({"image": str(picture), "error": error.to_json()}), flush=True)
             else:
                 print(f"{picture}: {type(error).__name__}: {error}", file=sys.stderr)
             continue

@@ -1,4 +1,4 @@
-"""What both command lines share: how errors, interrupts and exit codes reach a person or a program."""
+"""What both command lines share: options, and how errors, interrupts and exit codes reach a person or a program."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NoReturn
+from pathlib import Path
+from typing import NoReturn, get_args
 
 from edgeinfer.errors import EdgeInferError, InputError, OutputError
+from edgeinfer.model.specs import Filter, ResizeMode
 
 INTERRUPTED = 130
 
@@ -101,24 +103,32 @@ def _libraries_silenced(*, silenced: bool) -> Iterator[None]:
         os.close(nowhere)
 
 
-def error_json(error: EdgeInferError) -> dict[str, object]:
-    """Return an error as `--json` prints it."""
-    return {
-        "error": {
-            "type": type(error).__name__,
-            "message": error.message,
-            "received": error.received,
-            "expected": error.expected,
-            "next": error.next_step,
-        }
-    }
+def picture_options(parser: argparse._ActionsContainer) -> None:
+    """Add what can be said of pictures and classes, where the model file does not say it."""
+    parser.add_argument("--labels", type=Path, help="a text file with one label a line (default: the file's own)")
+    parser.add_argument(
+        "--normalization",
+        type=float,
+        nargs=2,
+        metavar=("MEAN", "STD"),
+        help="in pixel units, e.g. 127.5 127.5 for [-1, 1] (default: the model's own)",
+    )
+    parser.add_argument("--resize", choices=get_args(ResizeMode), help="default: the file's own, else stretch")
+    parser.add_argument("--filter", choices=get_args(Filter), help="default: the file's own, else bilinear")
+
+
+def talk_options(parser: argparse.ArgumentParser) -> None:
+    """Add what every command understands: `--json`, `--quiet`, `--debug`."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--quiet", action="store_true", help="no progress on the terminal")
+    parser.add_argument("--debug", action="store_true", help="show where an error comes from")
 
 
 def _report(error: EdgeInferError, arguments: Sequence[str]) -> int:
     if "--debug" in arguments:
         traceback.print_exception(error)
     if "--json" in arguments:
-        sys.stdout.write(json.dumps(error_json(error)) + "\n")
+        sys.stdout.write(json.dumps({"error": error.to_json()}) + "\n")
     elif "--debug" not in arguments:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
     return error.exit_code

@@ -86,6 +86,11 @@ class _Packed(Sequence[bytes]):
         return self._data[int(self._offset[index]) : int(self._offset[index + 1])].tobytes()
 
 
+def sample_name(source: Any, number: int) -> str:
+    """Return what a person calls a sample: its file's name, or its number."""
+    return source.name if isinstance(source, Path) else f"sample {number}"
+
+
 def open_dataset(path: str | Path) -> Dataset:
     """Open data in any of the known formats.
 

@@ -54,6 +54,20 @@ class EdgeInferError(Exception):
             lines.append(f"  Next: {self.next_step}")
         return "\n".join(lines)
 
+    def named(self, what: str) -> EdgeInferError:
+        """Return the same error with what it is about in front of its message, e.g. which sample of a data set."""
+        return _rebuild(type(self), f"{what}: {self.message}", self.received, self.expected, self.next_step)
+
+    def to_json(self) -> dict[str, str]:
+        """Return the error's kind and parts, as `--json` prints them."""
+        return {
+            "type": type(self).__name__,
+            "message": self.message,
+            "received": self.received,
+            "expected": self.expected,
+            "next": self.next_step,
+        }
+
     def __reduce__(self) -> tuple[object, ...]:
         """Keep the keyword parts when the error crosses a process border."""
         return _rebuild, (type(self), self.message, self.received, self.expected, self.next_step)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinfer.dataset import Dataset, match_classes
+from edgeinfer.dataset import Dataset, match_classes, sample_name
 from edgeinfer.errors import InputError
 from edgeinfer.intervals import share_interval
 from edgeinfer.pipeline import Pipeline
@@ -83,13 +83,7 @@ def _answers(
         try:
             yield pipeline(source).class_id
         except InputError as error:
-            name = getattr(source, "name", f"sample {number - 1}")
-            raise type(error)(
-                f"`{name}` of {data.name}: {error.message}",
-                received=error.received,
-                expected=error.expected,
-                next_step=error.next_step,
-            ) from error
+            raise error.named(f"`{sample_name(source, number - 1)}` of {data.name}") from error
         if progress:
             progress(Progress(step, number, len(data)))
 

@@ -56,15 +56,7 @@ def _answer(session: Session, request: dict[str, Any]) -> dict[str, Any]:
         facts = session.load(**request) if doing == "load" else session.convert(request)
         return {"result": dataclasses.asdict(facts)}
     except EdgeInferError as error:
-        return {
-            "error": {
-                "type": type(error).__name__,
-                "message": error.message,
-                "received": error.received,
-                "expected": error.expected,
-                "next": error.next_step,
-            }
-        }
+        return {"error": error.to_json()}
     except MemoryError:
         return {"failure": "MemoryError"}
     except Exception as error:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from edgeinfer import errors
-from edgeinfer.command import Parser, error_json, run_command
+from edgeinfer.command import Parser, run_command
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +79,7 @@ def test_under_json_an_error_is_one_object_on_standard_output(capsys: pytest.Cap
     }
     assert said.out.count("\n") == 1
     assert said.err == ""
-    assert json.loads(said.out) == error_json(error)
+    assert json.loads(said.out) == {"error": error.to_json()}
 
 
 def test_a_refusal_of_the_system_under_json_is_an_error_object_too(capsys: pytest.CaptureFixture[str]) -> None:

@@ -72,3 +72,20 @@ def test_a_missing_file_is_caught_by_those_who_do_not_know_us() -> None:
         raise errors.InputFileError("It is not there.")
     with pytest.raises(ValueError, match=r"not there"):
         raise errors.InputFileError("It is not there.")
+
+
+def test_an_error_says_its_kind_and_parts_as_json() -> None:
+    error = errors.InputFileError("Gone.", received="`a`", expected="`b`", next_step="look")
+    assert error.to_json() == {
+        "type": "InputFileError",
+        "message": "Gone.",
+        "received": "`a`",
+        "expected": "`b`",
+        "next": "look",
+    }
+
+
+def test_an_error_can_be_named_and_stays_what_it_is() -> None:
+    named = errors.InputFileError("Gone.", received="`a`", next_step="look").named("`x.jpg` of photos")
+    assert isinstance(named, errors.InputFileError)
+    assert (named.message, named.received, named.next_step) == ("`x.jpg` of photos: Gone.", "`a`", "look")

@@ -179,9 +179,17 @@ def _open_folder(folder: Path) -> Dataset:
         found = _pictures(folder / name, "**/*")
         paths += found
         truth += [number] * len(found)
+    beside = _pictures(folder, "*")
+    if paths and beside:
+        raise InputError(
+            f"`{folder}` holds pictures beside class folders: do they belong to a class?",
+            received=f"{len(beside)} pictures, e.g. `{beside[0].name}`, beside {', '.join(classes[:5])}",
+            expected="pictures in class folders, or pictures alone",
+            next_step="Move the pictures into their class folders, or the folders elsewhere.",
+        )
     if paths:
         return Dataset(str(folder), paths, np.array(truth, dtype=np.int64), tuple(classes))
-    return Dataset(str(folder), _pictures(folder, "*"))
+    return Dataset(str(folder), beside)
 
 
 def _pictures(folder: Path, pattern: str) -> list[Path]:
@@ -218,6 +226,7 @@ def _open_table(folder: Path, table: Path) -> Dataset:
 
 
 def _open_numpy(path: Path) -> Dataset:
+    import lzma
     import zipfile
     import zlib
 
@@ -245,6 +254,7 @@ def _open_numpy(path: Path) -> Dataset:
         MemoryError,
         zipfile.BadZipFile,
         zlib.error,
+        lzma.LZMAError,
     ) as error:
         if isinstance(error, InputError):
             raise
@@ -276,7 +286,8 @@ def from_arrays(x: NDArray[Any], y: NDArray[Any] | None = None, *, name: str = "
     """Return arrays as a data set.
 
     Args:
-        x: (n, ...) uint8 pictures (height, width[, 1 or 3]), or floats: the model's own input.
+        x: (n, ...) uint8 pictures (height, width[, 1 or 3]), or the model's own input: floats, or int32 or int64
+            where the model takes tokens or indices.
         y: (n,) or (n, 1) whole numbers, one class a sample; one-hot rows (n, classes) are understood too.
         name: For messages.
 
@@ -284,11 +295,13 @@ def from_arrays(x: NDArray[Any], y: NDArray[Any] | None = None, *, name: str = "
         InputError: Wrong dtype or shape.
     """
     are_pictures = x.dtype == np.uint8 and x.ndim in (3, 4)
-    if not are_pictures and not (x.dtype.kind == "f" and x.ndim >= 2):
+    # Rows of whole numbers are tokens; whole numbers in two dimensions and more are pixels of the wrong type.
+    is_own_input = (x.dtype.kind == "f" and x.ndim >= 2) or (x.dtype in (np.int32, np.int64) and x.ndim == 2)
+    if not are_pictures and not is_own_input:
         raise InputError(
             f"`x` of {name} is neither pictures nor model input.",
             received=f"shape {x.shape}, {x.dtype}",
-            expected="(n, height, width[, channels]) uint8, or (n, *input shape) floats",
+            expected="(n, height, width[, channels]) uint8, (n, *input shape) floats, or (n, tokens) int32 or int64",
         )
     return Dataset(name, x, _truth(y, len(x), name))
 

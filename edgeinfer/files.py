@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 
@@ -62,14 +63,16 @@ def write_whole(path: str | Path, data: bytes) -> None:
     """Write a file so that a reader sees the old content or the new one, never a part.
 
     A temporary file beside it is written, flushed to the disk and moved into place. On any failure, an interrupt by
-    the user included, the temporary file goes and the old file stays. A symbolic link is written through.
+    the user included, the temporary file goes and the old file stays. A symbolic link is written through; a file that
+    is replaced hands its permissions on.
 
     Args:
         path: Where it shall stand; its folder must exist.
         data: The content.
 
     Raises:
-        OutputError: The folder is missing or not writable, the disk is full, or the place is a folder.
+        OutputError: The folder is missing or not writable, the disk is full, or the place is a folder, a device or a
+            pipe.
     """
     place = Path(path)
     try:
@@ -77,6 +80,9 @@ def write_whole(path: str | Path, data: bytes) -> None:
         target = Path(os.path.realpath(place))
         if target.is_dir():
             raise OutputError("A file is needed, not a folder.", received=f"`{place}`")
+        if target.exists() and not target.is_file():
+            # Moving a file over a device or a pipe would destroy it: `-o /dev/null` must not cost the machine its own.
+            raise OutputError("A file is needed, not a device or a pipe.", received=f"`{place}`")
         if not target.parent.is_dir():
             raise OutputError(
                 "The folder to write into does not exist.",
@@ -100,6 +106,8 @@ def _write_and_move(target: Path, data: bytes) -> None:
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(data)
             stream.flush()
+            if target.exists() and hasattr(os, "fchmod"):
+                os.fchmod(stream.fileno(), stat.S_IMODE(target.stat().st_mode))
             os.fsync(stream.fileno())
         temporary.replace(target)
     except BaseException:

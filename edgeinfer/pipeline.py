@@ -18,7 +18,7 @@ from edgeinfer.preprocess.geometry import View
 from edgeinfer.preprocess.image import Image, read_image
 from edgeinfer.preprocess.tensor import Preprocessor
 from edgeinfer.results import Classifications
-from edgeinfer.runtime.own_input import floats_into
+from edgeinfer.runtime.own_input import takes_whole_numbers
 from edgeinfer.runtime.runtime import Runtime, Tensors
 from edgeinfer.timing import Stopwatch, Timing
 
@@ -44,6 +44,8 @@ class Pipeline(Generic[Result]):
     def __init__(self, runtime: Runtime, *, pre: Preprocess, post: Postprocess[Result]) -> None:
         self.runtime = runtime
         self._spec: InputSpec = runtime.input
+        # What a picture never is: floats, or for a model of tokens whole numbers.
+        self._own_kinds = "fiu" if takes_whole_numbers(self._spec) else "f"
         self._pre = pre
         self._post = post
         self._stopwatch = Stopwatch()
@@ -53,8 +55,8 @@ class Pipeline(Generic[Result]):
 
         Args:
             source: A path or an encoded picture's bytes; a uint8 array (height, width, 3) RGB or (height, width) grey;
-                or a float array of the model's input shape, with or without the batch: the model's own input as it
-                was trained, which no preprocessing touches.
+                or a float array of the model's input shape (whole numbers for a model of tokens), with or without the
+                batch: the model's own input as it was trained, which no preprocessing touches.
 
         Raises:
             InputFileError: There is no such file.
@@ -62,20 +64,31 @@ class Pipeline(Generic[Result]):
         """
         runtime = self.runtime
         start = perf_counter_ns()
-        if isinstance(source, np.ndarray) and source.dtype.kind == "f":
+        if isinstance(source, np.ndarray) and source.dtype.kind in self._own_kinds:
             read = perf_counter_ns()
-            floats_into(source, self._spec, runtime.input_view())
+            runtime.set_input(source)
             view = _whole(self._spec)
         else:
             image = read_image(source)
             read = perf_counter_ns()
-            view = self._pre(image, runtime.input_view())
+            view = self._place(image)
         pre = perf_counter_ns()
         runtime.invoke()
         invoke = perf_counter_ns()
         result = self._post(runtime.tensors, view)
         self._stopwatch.add((start, read, pre, invoke, perf_counter_ns()))
         return result
+
+    def _place(self, image: Image) -> View:
+        try:
+            return self._pre(image, self.runtime.input_view())
+        except Exception as error:
+            # The traceback holds the input view in its frames, and an error that somebody keeps would block the
+            # interpreter for as long: "there is at least 1 reference to internal data".
+            from traceback import clear_frames
+
+            clear_frames(error.__traceback__)
+            raise
 
     @property
     def timing(self) -> Timing:

@@ -74,8 +74,14 @@ class Classifications:
         """Return the k most confident rows."""
         return self[:k]
 
-    def __getitem__(self, rows: Selection) -> Classifications:
-        """Return the rows that a mask, indices or a slice selects."""
+    def __getitem__(self, rows: Selection | int) -> Classifications:
+        """Return the rows that a mask, indices, a slice or one number selects.
+
+        Raises:
+            IndexError: A number beyond the rows.
+        """
+        if isinstance(rows, int | np.integer):
+            rows = np.array([range(len(self))[rows]])
         labels = tuple(np.asarray(self.labels, dtype=object)[rows]) if self.labels else ()
         return Classifications(self.class_id[rows], self.confidence[rows], labels)
 

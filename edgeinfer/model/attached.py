@@ -131,6 +131,10 @@ def read_files(data: bytes, *, limit_bytes: int = MOST_FILE_BYTES) -> Mapping[st
             if len(entries) > _MOST_ENTRIES:
                 raise _unreadable(f"{len(entries)} files", f"at most {_MOST_ENTRIES}")
             for entry in entries:
+                if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise _unreadable(
+                        f"`{entry.filename}` packed by method {entry.compress_type}", "stored or deflated"
+                    )
                 # What the entry claims is not trusted: the read itself stops at the limit.
                 with archive.open(entry) as stream:
                     content = stream.read(left + 1)

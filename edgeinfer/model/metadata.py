@@ -186,9 +186,16 @@ def _text(record: Mapping[str, object], key: str, default: str) -> str:
 
 def _number(record: Mapping[str, object], key: str, default: float | None = None) -> float:
     value = record.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or abs(value) > 1e300:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= 1e300:  # NaN is not
         raise _bad_record(key, value, "a number")
     return value
+
+
+def _whole(record: Mapping[str, object], key: str, default: int) -> int:
+    value = _number(record, key, default)
+    if value != int(value):
+        raise _bad_record(key, value, "a whole number")
+    return int(value)
 
 
 def _aligned(items: Sequence[_Item], count: int, where: str, what: str) -> list[_Item]:
@@ -255,7 +262,7 @@ def _input_spec(tensor: Tensor, name: str, note: TensorNotes, said: Mapping[str,
         resize=Resize(
             _text(resize, "mode", Resize().mode),  # type: ignore[arg-type]
             _text(resize, "filter", Resize().filter),  # type: ignore[arg-type]
-            int(_number(resize, "pad", Resize().pad)),
+            _whole(resize, "pad", Resize().pad),
         ),
         rescaling=Rescaling(_number(rescaling, "scale"), _number(rescaling, "offset")) if rescaling else None,
         picture_problem=problem,

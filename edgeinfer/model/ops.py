@@ -280,7 +280,8 @@ def ceilings(engine: Engine, version: str | None = None) -> Ceilings:
     version = measured if version is None else version
     column = 1 + tuple(MEASURED).index(engine)
     found = {row[0]: int(row[column]) for row in BUILTINS if row[column]}
-    exact = _numbers(version) <= _numbers(measured)
+    numbers = _numbers(version)
+    exact = bool(numbers) and numbers <= _numbers(measured)  # a version that nobody knows may be a newer one
     return Ceilings(engine, version, exact, MappingProxyType(found), _CUSTOM[engine])
 
 

@@ -18,7 +18,7 @@ from edgeinfer.model.metadata import InputSpec, ModelMetadata, OutputSpec, read
 from edgeinfer.model.ops import ceilings
 from edgeinfer.quantization import dequantize
 from edgeinfer.runtime.engines import Engine, Interpreter, engine_error, find_engine, open_interpreter
-from edgeinfer.runtime.own_input import floats_into
+from edgeinfer.runtime.own_input import stored_input
 from edgeinfer.runtime.trial import try_first
 
 
@@ -73,8 +73,8 @@ class Runtime:
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         # Looking a tensor up costs 11 us a frame; the callables stay valid for the interpreter's life.
         self._input_views = tuple(self._interpreter.tensor(detail["index"]) for detail in inputs)
-        self._output_indices = tuple(int(detail["index"]) for detail in outputs)
-        self._outputs = Tensors(self)
+        indices = tuple(int(detail["index"]) for detail in outputs)
+        self._outputs = Tensors(self._interpreter, indices, self.metadata.outputs)
         self.load_ms = (time.perf_counter() - started) * 1e3
 
     @property
@@ -108,7 +108,7 @@ class Runtime:
         """The engine's own object, for what this class does not offer."""
         return self._interpreter
 
-    def __call__(self, *values: NDArray[np.floating[Any]]) -> dict[str, NDArray[np.float32]]:
+    def __call__(self, *values: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
         """Run the model on floats and return floats.
 
         Args:
@@ -127,10 +127,18 @@ class Runtime:
                 received=f"{len(values)} arrays",
                 expected=", ".join(f"`{spec.name}` {spec.shape}" for spec in self.inputs),
             )
-        for index, (value, spec) in enumerate(zip(values, self.inputs, strict=True)):
-            floats_into(value, spec, self.input_view(index))
+        for index, value in enumerate(values):
+            self.set_input(value, index)
         self.invoke()
         return dict(self._outputs)
+
+    def set_input(self, values: NDArray[Any], index: int = 0) -> None:
+        """Write the model's own input, as it was trained, into an input tensor; see `own_input.stored_input`.
+
+        Raises:
+            InputError: Wrong shape or dtype, or values that are not finite.
+        """
+        self.input_view(index)[...] = stored_input(values, self.inputs[index])
 
     def input_view(self, index: int = 0) -> NDArray[Any]:
         """Return the input tensor's own memory, to be written in place.
@@ -160,7 +168,7 @@ class Runtime:
 
     def raw_output(self, index: int = 0) -> NDArray[Any]:
         """Return a copy of an output's stored numbers, in its own shape and dtype."""
-        return self._interpreter.get_tensor(self._output_indices[index])
+        return self._outputs.raw(index)
 
     @property
     def tensors(self) -> Tensors:
@@ -196,17 +204,18 @@ class Runtime:
 class Tensors(Mapping[str, NDArray[np.float32]]):
     """Outputs of a model by name: floats when read as a mapping, stored numbers through `raw`.
 
-    Nothing is copied or dequantized before it is asked for.
+    Nothing is copied or dequantized before it is asked for. It reads what the latest `invoke` left.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        self.specs = runtime.outputs
+    def __init__(self, interpreter: Interpreter, indices: tuple[int, ...], specs: tuple[OutputSpec, ...]) -> None:
+        self._interpreter = interpreter
+        self._indices = indices
+        self.specs = specs
         self._index = {spec.name: index for index, spec in enumerate(self.specs)}
 
     def raw(self, which: int | str = 0) -> NDArray[Any]:
         """Return a copy of an output's stored numbers, by position or name."""
-        return self._runtime.raw_output(self._position(which) if isinstance(which, str) else which)
+        return self._interpreter.get_tensor(self._indices[self._position(which) if isinstance(which, str) else which])
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
         """Return an output as float32, dequantized where it is quantized."""

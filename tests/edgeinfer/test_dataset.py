@@ -55,6 +55,18 @@ def test_what_is_no_picture_is_left_out(tmp_path: Path) -> None:
     assert names(open_dataset(touch(tmp_path, "cat/1.jpg", "cat/readme.txt", "cat/Thumbs.db"))) == ["1.jpg"]
 
 
+def test_pictures_beside_class_folders_are_refused_and_not_dropped(tmp_path: Path) -> None:
+    touch(tmp_path, "1.jpg", "2.jpg", "old/3.jpg")
+    with pytest.raises(InputError, match="beside class folders") as caught:
+        open_dataset(tmp_path)
+    assert "2 pictures" in caught.value.received
+
+
+def test_tokens_are_model_input(tmp_path: Path) -> None:
+    np.savez(tmp_path / "tokens.npz", x=np.arange(12, dtype=np.int32).reshape(3, 4), y=np.array([0, 1, 0]))
+    assert open_dataset(tmp_path / "tokens.npz").sources[1].tolist() == [4, 5, 6, 7]
+
+
 def test_hidden_folders_and_files_are_left_out(tmp_path: Path) -> None:
     data = open_dataset(touch(tmp_path, ".git/1.jpg", "cat/._2.jpg", "cat/.thumbs/3.jpg", "cat/4.jpg"))
     assert data.classes == ("cat",)

@@ -141,3 +141,20 @@ def test_the_reason_of_the_system_is_told(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_long_name_can_be_written(tmp_path: Path, name: str) -> None:
     write_whole(tmp_path / name, b"new")
     assert (tmp_path / name).read_bytes() == b"new"
+
+
+def test_a_pipe_or_a_device_is_not_replaced(tmp_path: Path) -> None:
+    # Run by root, `-o /dev/null` would otherwise put a file in the place of the machine's device.
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OutputError, match="device or a pipe"):
+        write_whole(pipe, b"new")
+    assert pipe.is_fifo()
+
+
+def test_a_file_that_is_replaced_hands_its_permissions_on(tmp_path: Path) -> None:
+    path = tmp_path / "private"
+    path.write_bytes(b"old")
+    path.chmod(0o600)
+    write_whole(path, b"new")
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"new", 0o600)

@@ -40,8 +40,10 @@ def test_top_of_more_rows_than_there_are_gives_all() -> None:
         (np.array([2, 0]), ["bird", "dog"]),
         (slice(1, None), ["cat", "bird"]),
         (np.array([], dtype=np.int64), []),
+        (1, ["cat"]),
+        (np.int64(-1), ["bird"]),
     ],
-    ids=["mask", "indices", "slice", "nothing"],
+    ids=["mask", "indices", "slice", "nothing", "number", "number from the end"],
 )
 def test_rows_are_selected_as_numpy_selects(rows: np.ndarray, expected: list[str]) -> None:
     assert list(three()[rows].labels) == expected
@@ -83,3 +85,8 @@ def test_labels_that_are_no_row_each_are_refused() -> None:
 def test_a_result_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         three().labels = ()  # type: ignore[misc]
+
+
+def test_a_number_beyond_the_rows_is_an_index_error() -> None:
+    with pytest.raises(IndexError):
+        three()[3]

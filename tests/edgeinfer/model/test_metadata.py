@@ -110,10 +110,12 @@ def test_a_record_that_says_little_leaves_the_defaults() -> None:
         ({"schema": 1, "inputs": [{"resize": {"mode": "fold"}}]}, "resize"),
         ({"schema": 1, "inputs": [{"resize": {"pad": 300}}]}, "pad"),
         ({"schema": 1, "inputs": [{"resize": {"pad": "grey"}}]}, "`pad`"),
+        ({"schema": 1, "inputs": [{"resize": {"pad": float("nan")}}]}, "`pad`"),
+        ({"schema": 1, "inputs": [{"resize": {"pad": 3.7}}]}, "`pad`"),
         ({"schema": 1, "inputs": [{"resize": ["stretch"]}]}, "`resize`"),
         ({"schema": 1, "inputs": [{"rescaling": {"scale": 0, "offset": 0}}]}, "rescaling"),
         ({"schema": 1, "inputs": [{"rescaling": {"scale": 1}}]}, "`offset`"),
-        ({"schema": 1, "inputs": [{"rescaling": {"scale": float("nan"), "offset": 0}}]}, "rescaling"),
+        ({"schema": 1, "inputs": [{"rescaling": {"scale": float("nan"), "offset": 0}}]}, "`scale`"),
         ({"schema": 1, "outputs": [{"activation": "maybe"}]}, "activation"),
         ({"schema": 1, "made": 7}, "`made`"),
     ],
@@ -280,6 +282,15 @@ class TestFiles:
         assert len(read_files(data, limit_bytes=120)) == 2
         with pytest.raises(MetadataError):
             read_files(data, limit_bytes=119)
+
+    def test_a_zip_packed_by_another_method_is_refused(self) -> None:
+        # Only stored and deflated files are in the format's core; the others fail in ways of their own when damaged.
+        out = BytesIO(self.MODEL)
+        with zipfile.ZipFile(out, "a", zipfile.ZIP_LZMA) as archive:
+            archive.writestr("labels.txt", "a")
+        with pytest.raises(MetadataError, match="cannot be read") as caught:
+            read_files(out.getvalue())
+        assert "labels.txt" in caught.value.received
 
     def test_a_damaged_zip_is_refused(self) -> None:
         data = bytearray(tiny_models.with_files(self.MODEL, {"a.txt": "A" * 100}))

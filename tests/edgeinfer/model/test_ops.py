@@ -71,7 +71,8 @@ def test_the_ceilings_that_were_measured_by_rewriting_versions_agree() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "exact"), [("2.14.0", True), ("2.13.1", True), ("2.14.1", False), ("2.15.0", False), ("3.0", False)]
+    ("given", "exact"),
+    [("2.14.0", True), ("2.13.1", True), ("2.14.1", False), ("2.15.0", False), ("3.0", False), ("unknown", False)],
 )
 def test_the_table_speaks_for_measured_and_older_versions(given: str, exact: bool) -> None:
     assert ceilings("tflite-runtime", given).exact is exact

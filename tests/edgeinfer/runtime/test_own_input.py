@@ -1,4 +1,4 @@
-"""Floats of the caller's own, into the input tensor."""
+"""Arrays of the caller's own, into the input tensor's numbers."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import pytest
 from edgeinfer.errors import InputError
 from edgeinfer.model.metadata import InputSpec, Normalization, Rescaling
 from edgeinfer.preprocess.tensor import Preprocessor, prepare
-from edgeinfer.runtime.own_input import floats_into
+from edgeinfer.runtime.own_input import stored_input
 
 
 class TestFloats:
     SPEC = InputSpec("features", (1, 4), "int8", scale=0.5, zero_point=3)
 
     def into(self, values, spec):
-        out = np.zeros(spec.shape, spec.dtype)
-        floats_into(np.asarray(values), spec, out)
-        return out.tolist()
+        stored = stored_input(np.asarray(values), spec)
+        assert (stored.shape, stored.dtype) == (spec.shape, spec.dtype)
+        return stored.tolist()
 
     def test_floats_are_quantized_with_rounding_and_saturation(self):
         # 0.25 / 0.5 = 0.5 -> 1, -0.25 -> -1, 100 / 0.5 saturates
@@ -64,3 +64,24 @@ class TestFloats:
     def test_values_that_are_not_finite_are_refused(self, value):
         with pytest.raises(InputError, match="not finite"):
             self.into([0.0, value, 0.0, 0.0], self.SPEC)
+
+
+class TestWholeNumbers:
+    TOKENS = InputSpec("tokens", (1, 3), "int32")
+
+    @pytest.mark.parametrize("dtype", ["int32", "int64", "uint8", "int16"])
+    def test_an_input_of_tokens_takes_whole_numbers_as_they_are(self, dtype):
+        stored = stored_input(np.array([7, 0, 9], dtype), self.TOKENS)
+        assert (stored.dtype, stored.tolist()) == (np.int32, [[7, 0, 9]])
+
+    def test_tokens_that_do_not_fit_are_refused(self):
+        with pytest.raises(InputError, match="takes whole numbers"):
+            stored_input(np.array([[7, 2**31, 9]]), self.TOKENS)
+
+    def test_floats_are_no_tokens(self):
+        with pytest.raises(InputError, match="takes whole numbers"):
+            stored_input(np.array([[7.0, 1.0, 9.0]]), self.TOKENS)
+
+    def test_another_shape_of_tokens_is_refused(self):
+        with pytest.raises(InputError, match="does not fit the input `tokens`"):
+            stored_input(np.array([7, 1]), self.TOKENS)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -143,6 +145,29 @@ def test_the_input_view_has_the_files_shape_and_dtype() -> None:
     view = Runtime(tiny_models.classifier(size=(6, 4))).input_view()
     assert view.shape == (1, 4, 6, 3)
     assert view.dtype == np.int8
+
+
+def test_an_error_that_somebody_keeps_does_not_block_the_next_run() -> None:
+    runtime = Runtime(tiny_models.dense())
+    kept = []
+    for wrong in (np.zeros((1, 5), np.float32), np.full((1, 6), np.nan, np.float32)):
+        try:
+            runtime(wrong)
+        except InputError as error:
+            kept.append(error)
+    assert len(kept) == 2
+    assert runtime(np.ones((1, 6), np.float32))["answer"].tolist() == [[6.0, 12.0]]
+
+
+def test_a_runtime_goes_as_soon_as_nobody_holds_it() -> None:
+    gc.disable()  # without a collection: an interpreter holds megabytes, and waits for none
+    try:
+        runtime = Runtime(tiny_models.dense())
+        gone = weakref.ref(runtime)
+        del runtime
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_a_view_that_is_held_over_a_run_is_named_as_the_cause() -> None:

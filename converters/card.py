@@ -18,8 +18,8 @@ class Card:
     """What will be written into the model file, where the model does not say it itself.
 
     Attributes:
-        task: "classification" or "tensors"; None takes it from the model's output: one row of two or more numbers, or
-            a single probability, is a classification.
+        task: "classification" or "tensors"; None is a classification where the model ends in softmax or sigmoid, where
+            `labels` are given, or where labelled validation data judges one row of numbers; else "tensors".
         labels: Names of the classes, index by index; any sequence of strings.
         normalization: (mean, std) in pixel units: what the model was trained on is `(pixel - mean) / std`. None takes
             it from a Rescaling or Normalization at the model's front. With such a layer, leave it away or say (0, 1).

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import get_args
 
 from converters.card import Card, Training
-from converters.convert import convert
+from converters.convert import Conversion, convert
 from converters.errors import AccuracyDropError
 from converters.metadata import annotate
 from converters.recipe import Quantize, Recipe, Step, Verify
@@ -68,7 +68,9 @@ def convert_parser() -> argparse.ArgumentParser:
     recipe.add_argument("--max-drop", type=float, metavar="X", help="accuracy that may be lost, 0..1 (default 0.01)")
     recipe.add_argument("--seed", type=int, help="chooses the calibration samples (default 0)")
     recipe.add_argument("--no-verify", action="store_true", help="do not compare with the float model")
-    picture_options(parser.add_argument_group("what the file says of itself"))
+    card = parser.add_argument_group("what the file says of itself")
+    card.add_argument("--task", choices=get_args(Task), help="default: what the model's output looks like")
+    picture_options(card)
     talk_options(parser)
     return parser
 
@@ -91,6 +93,7 @@ def annotate_parser() -> argparse.ArgumentParser:
 def _convert(options: argparse.Namespace) -> int:
     recipe = _recipe(options)
     card = Card(
+        task=options.task,
         labels=read_labels(options.labels) if options.labels else (),
         normalization=tuple(options.normalization) if options.normalization else None,
         resize=options.resize or "stretch",
@@ -109,11 +112,15 @@ def _convert(options: argparse.Namespace) -> int:
     except AccuracyDropError as error:
         if not isinstance(error.report, Report):
             raise
-        # What was measured is the reason for the refusal: it must not be lost with it.
+        # Hours may stand behind a file that fails its gate, and what was measured is the reason: keep both, by a name
+        # that nobody takes for the result.
+        failed = options.output.with_name(f"{options.output.stem}.failed{options.output.suffix}")
+        if isinstance(error.conversion, Conversion):
+            error.conversion.save(failed)
         if options.json:
-            print(json.dumps({"error": error.to_json(), "output": None, **error.report.to_json()}))
+            print(json.dumps({"error": error.to_json(), "output": str(failed), **error.report.to_json()}))
         else:
-            print(f"{error.report}\n\n{type(error).__name__}: {error}\nNothing was written.", file=sys.stderr)
+            print(f"{error.report}\n\n{type(error).__name__}: {error}\nKept as {failed}", file=sys.stderr)
         return error.exit_code
     result.save(options.output)
     if options.json:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from converters.card import Card, Training
 from converters.contract import check_labels, describe, own_inputs, tensor_normalization
 from converters.data import Calibration, Source, choose, open_calibration, prepare, prepare_arrays
-from converters.errors import AccuracyDropError, CalibrationError
+from converters.errors import CalibrationError
 from converters.load import ModelFacts, save_live_model
 from converters.metadata import write
 from converters.quantize.ptq import ConvertRequest
@@ -23,7 +23,7 @@ from converters.report import Report, StepRow, gzip_size
 from converters.targets import Target, target
 from converters.tflite.gates import check_file, check_input_range, quantized_inputs
 from converters.tflite.process import ConverterProcess
-from converters.verify import Comparison, compare
+from converters.verify import Comparison, compare, judge
 from edgeinfer import __version__
 from edgeinfer.dataset import Dataset, from_arrays, open_dataset
 from edgeinfer.errors import InputError
@@ -142,6 +142,8 @@ def convert(
         say(Progress("load the model", 0, 0))
         facts = process.load(Path(model) if isinstance(model, str | Path) else save_live_model(model, folder))
         check_labels(facts, card)
+        if validation is not None:
+            card = _as_classification(facts, card)
         samples = _prepare(source, own_inputs(facts, card), recipe, folder, say)
         job = _Job(facts, card, recipe, machine, samples, validation, training.class_offset)
         say(Progress(f"convert to {recipe.quantize.scheme}", 0, 0))
@@ -174,6 +176,14 @@ def _check_data(
             expected="one of them, or a recipe without Verify",
             next_step="Give `--validation DATA`, or leave the check away with `--no-verify`.",
         )
+
+
+def _as_classification(facts: ModelFacts, card: Card) -> Card:
+    """Return the card for a model that labelled data shall judge: one row of numbers is then a row of classes."""
+    shapes = [tensor.shape for tensor in facts.outputs]
+    if card.task is None and len(shapes) == 1 and shapes[0][-1:] > (1,) and all(size == 1 for size in shapes[0][:-1]):
+        return replace(card, task="classification")
+    return card
 
 
 def _convert(process: ConverterProcess, request: ConvertRequest) -> _Stage:
@@ -275,31 +285,11 @@ def _finish(job: _Job, result: _Stage, reference: _Stage | None, say: ProgressRe
     )
     conversion = Conversion(tflite, metadata, job.recipe, report)
     for step in job.recipe.steps:
-        if isinstance(step, Verify) and comparison is not None:
-            _gate(step, comparison, conversion)
+        failed = judge(comparison, step) if isinstance(step, Verify) and comparison is not None else None
+        if failed is not None:
+            failed.report, failed.conversion = report, conversion
+            raise failed
     return conversion
-
-
-def _gate(step: Verify, comparison: Comparison, conversion: Conversion) -> None:
-    failed = None
-    if comparison.drop is not None:
-        if comparison.drop > step.max_drop:
-            failed = AccuracyDropError(
-                "The converted model lost more accuracy than the recipe allows.",
-                received=f"a drop of {100 * comparison.drop:.2f} points on {comparison.samples} samples",
-                expected=f"at most {100 * step.max_drop:.2f} points",
-                next_step='Try Quantize("int16x8"), more calibration samples, or a higher --max-drop.',
-            )
-    elif comparison.agreement is not None and comparison.agreement < step.min_agreement:
-        failed = AccuracyDropError(
-            "The converted model answers differently from the float model too often.",
-            received=f"agreement on {comparison.agreement:.2%} of {comparison.samples} samples",
-            expected=f"at least {step.min_agreement:.2%}",
-            next_step="Give labelled validation data to see what it costs, and check the calibration data.",
-        )
-    if failed is not None:
-        failed.report, failed.conversion = conversion.report, conversion
-        raise failed
 
 
 def _row(stage: _Stage) -> StepRow:

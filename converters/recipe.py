@@ -64,13 +64,16 @@ class Verify:
         max_drop: Accuracy that may be lost, absolute, 0..1; needs labelled validation data.
         min_agreement: Share of samples on which both models must answer the same class, 0..1; the gate where there is
             no validation data. Real int8 models agree on 95 % and more, a wrongly calibrated one on 10 to 60 %.
+        max_error: Difference of the outputs, root mean square over that of the float outputs, 0..1; the gate where
+            there are no classes. Outputs that have nothing to do with each other differ by 1 and more.
     """
 
     max_drop: float = 0.01
     min_agreement: float = 0.9
+    max_error: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("max_drop", "min_agreement"):
+        for name in ("max_drop", "min_agreement", "max_error"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
                 raise RecipeError(

@@ -10,6 +10,8 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from converters.errors import AccuracyDropError
+from converters.recipe import Verify
 from edgeinfer.dataset import Dataset, match_classes, sample_name
 from edgeinfer.errors import InputError, MetadataError
 from edgeinfer.evaluate import Evaluation, score
@@ -22,7 +24,6 @@ from edgeinfer.preprocess.image import read_image
 from edgeinfer.preprocess.tensor import Preprocessor
 from edgeinfer.progress import Progress, ProgressReport
 from edgeinfer.results import Classifications
-from edgeinfer.runtime.own_input import floats_into
 from edgeinfer.runtime.runtime import Runtime, Tensors
 from edgeinfer.timing import Latency, Stopwatch, Timing
 
@@ -119,7 +120,51 @@ def compare(
     one_row = len(outputs) == 1 and all(size == 1 for size in outputs[0].shape[:-1])
     if pair[0].metadata.task == "classification" and one_row:
         return _compare_classes(pair, data, class_offset, progress)
+    if data.truth is not None:
+        raise InputError(
+            "The data has labels, but the model does not say that it answers with classes.",
+            received=", ".join(f"output `{spec.name}` {spec.shape}" for spec in outputs),
+            expected="one output of shape (1, classes), or data without labels",
+            next_step='Say `Card(task="classification")` (`--task classification`) if it is one.',
+        )
     return _compare_tensors(pair, data, progress)
+
+
+def judge(comparison: Comparison, step: Verify) -> AccuracyDropError | None:
+    """Return what a gate says of a comparison: an error that is ready to be raised, or None.
+
+    Accuracy counts where the data has labels, agreement where the model has classes, the error share elsewhere.
+    """
+    if comparison.drop is not None and comparison.drop_interval is not None:
+        if comparison.drop <= step.max_drop:
+            return None
+        low, high = comparison.drop_interval
+        few = f" With {comparison.samples} samples the drop is not sure: take more." if low <= step.max_drop else ""
+        return AccuracyDropError(
+            "The converted model lost more accuracy than the recipe allows.",
+            received=f"a drop of {100 * comparison.drop:.2f} points on {comparison.samples} samples "
+            f"(95 % interval {100 * low:.2f} to {100 * high:.2f})",
+            expected=f"at most {100 * step.max_drop:.2f} points",
+            next_step=f'Try the scheme "int16x8", more calibration samples, or a higher `max_drop`.{few}',
+        )
+    if comparison.agreement is not None:
+        if comparison.agreement >= step.min_agreement:
+            return None
+        return AccuracyDropError(
+            "The converted model answers differently from the float model too often.",
+            received=f"agreement on {comparison.agreement:.2%} of {comparison.samples} samples",
+            expected=f"at least {step.min_agreement:.2%}",
+            next_step="Give labelled validation data to see what it costs, and check the calibration data.",
+        )
+    if comparison.error is None or comparison.error <= step.max_error:
+        return None
+    return AccuracyDropError(
+        "The converted model's outputs are far from the float model's.",
+        received=f"they differ by {comparison.error:.2%} of the float outputs, root mean square, "
+        f"on {comparison.samples} samples",
+        expected=f"at most {step.max_error:.2%}",
+        next_step='Check the calibration data, or try the scheme "int16x8".',
+    )
 
 
 def _compare_classes(
@@ -197,8 +242,8 @@ def _answering(runtime: Runtime, post: Postprocess[Result]) -> _Answering[Result
 
     def answer(arrays: Sequence[NDArray[np.floating[Any]]]) -> Result:
         start = perf_counter_ns()
-        for index, (values, spec) in enumerate(zip(arrays, runtime.inputs, strict=True)):
-            floats_into(values, spec, runtime.input_view(index))
+        for index, values in enumerate(arrays):
+            runtime.set_input(values, index)
         pre = perf_counter_ns()
         runtime.invoke()
         invoke = perf_counter_ns()

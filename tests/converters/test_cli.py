@@ -349,7 +349,7 @@ def test_a_real_conversion_prints_json_and_nothing_else(
 
 
 @pytest.mark.tensorflow
-def test_a_real_conversion_that_loses_too_much_is_exit_code_1_and_no_file(
+def test_a_real_conversion_that_loses_too_much_is_exit_code_1_and_kept_by_another_name(
     small_models: dict[str, Path], close_calls: Path, tmp_path: Path
 ) -> None:
     words = [small_models["rescaled"], "--calibration", close_calls, "--validation", close_calls, "--max-drop", 0]
@@ -365,7 +365,8 @@ def test_a_real_conversion_that_loses_too_much_is_exit_code_1_and_no_file(
     assert "AccuracyDropError: The converted model lost more accuracy than the recipe allows." in done.stderr
     assert "60 labelled samples" in done.stderr
     assert done.stdout == ""
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["temporary"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.failed.tflite", "temporary"]
+    assert read(tmp_path / "m.failed.tflite").made["recipe"]
 
 
 def children(pid: int) -> list[int]:

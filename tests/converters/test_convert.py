@@ -285,6 +285,21 @@ def test_too_little_agreement_is_an_error_too(child: StandIn) -> None:
     convert("m", photos(), recipe=Recipe((Quantize(), Verify(min_agreement=0.25))))
 
 
+def test_labelled_data_makes_a_classification_of_a_row_of_logits(child: StandIn) -> None:
+    # No softmax at its end: output k is (k + 1) times the sum, so class 1 wins on any sum above 0.
+    child.facts = ModelFacts(
+        "sums", "keras", (TensorFacts("rows", (1, 6), "float32"),), (TensorFacts("answer", (1, 2), "float32"),)
+    )
+    child.original = tiny_models.dense()
+    recipe = Recipe((Quantize("float32"), Verify(max_drop=0)))
+    validation = Dataset("rows", np.ones((4, 6), np.float32), np.array([1, 1, 1, 0]))
+    made = convert("m", None, recipe=recipe, training=Training(validation=validation))
+    assert made.metadata.task == "classification"
+    assert made.report.comparison is not None
+    assert made.report.comparison.original is not None
+    assert made.report.comparison.original.top1 == 3 / 4
+
+
 def test_every_gate_of_a_recipe_counts(child: StandIn) -> None:
     child.quantized = ALWAYS_DARK
     with pytest.raises(AccuracyDropError):

@@ -91,7 +91,7 @@ def test_json_says_the_schema_the_target_and_every_setting() -> None:
         "seed": 9,
         "steps": [
             {"step": "quantize", "scheme": "int8", "io": "uint8", "samples": 64},
-            {"step": "verify", "max_drop": 0.5, "min_agreement": 0.9},
+            {"step": "verify", "max_drop": 0.5, "min_agreement": 0.9, "max_error": 0.5},
         ],
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import tiny_models
 from tiny_flatbuffer import Scalar
 
 from converters import verify
-from converters.verify import compare
+from converters.recipe import Verify
+from converters.verify import compare, judge
 from edgeinfer.dataset import Dataset, from_arrays
 from edgeinfer.errors import InputError, MetadataError
 from edgeinfer.intervals import share_interval
@@ -251,3 +253,41 @@ def test_floats_need_no_normalization_and_pictures_do() -> None:
     assert compare(silent, silent, Dataset("floats", own)).agreement == 1.0
     with pytest.raises(MetadataError, match="how to normalize"):
         compare(silent, silent, Dataset("pictures", photos(RED)))
+
+
+def test_labels_for_a_model_that_is_no_classification_are_refused() -> None:
+    data = Dataset("rows", np.ones((2, 6), np.float32), np.array([0, 1]))
+    with pytest.raises(InputError, match="does not say that it answers with classes") as caught:
+        compare(tiny_models.dense(), tiny_models.dense(), data)
+    assert "--task classification" in caught.value.next_step
+
+
+# --- gates ----------------------------------------------------------------------------------------
+
+
+def test_a_drop_is_judged_where_there_are_labels() -> None:
+    data = Dataset("colours", photos(RED, GREEN, DARK, DARK, BLUE), np.array([0, 1, 3, 3, 0]))
+    found = compare(file(), three_classes(), data)  # a drop of 2 in 5
+    assert judge(found, Verify(max_drop=0.4, min_agreement=1.0)) is None
+    failed = judge(found, Verify(max_drop=0.39, min_agreement=0.0))
+    assert failed is not None
+    assert "40.00 points" in failed.received
+    assert "take more" in failed.next_step  # the interval of five samples reaches below any limit
+
+
+def test_agreement_is_judged_where_there_are_none() -> None:
+    found = compare(file(), three_classes(), Dataset("colours", photos(RED, DARK)))
+    assert judge(found, Verify(min_agreement=0.5)) is None
+    assert judge(found, Verify(min_agreement=0.51)) is not None
+
+
+def test_the_error_share_is_judged_where_there_are_no_classes() -> None:
+    data = Dataset("rows", np.ones((2, 6), np.float32))
+    found = compare(tiny_models.dense(), tiny_models.dense(), data)
+    assert found.error == 0
+    assert judge(found, Verify(max_error=0)) is None
+    far = dataclasses.replace(found, error=0.6)
+    assert judge(far, Verify(max_error=0.6)) is None
+    failed = judge(far, Verify())
+    assert failed is not None
+    assert "60.00%" in failed.received

@@ -6,6 +6,9 @@ VENVS ?= .venv
 WORKSTATION := $(VENVS)/workstation
 DEVICE := $(VENVS)/device
 TF_KERAS := $(VENVS)/tf-keras
+# The interpreter's version is part of the stamp: another `PYTHON=` makes the environments anew.
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+READY := ready-$(VERSION)
 # tflite-runtime has no wheel after Python 3.11.
 OLD_PYTHON := $(shell $(PYTHON) -c 'import sys; print("yes" if sys.version_info < (3, 12) else "")')
 # Twice quiet: errors only.
@@ -13,17 +16,17 @@ PIP_FLAGS := -qq --disable-pip-version-check
 
 .PHONY: demo test test-workstation test-device lint environments clean
 
-demo: $(WORKSTATION)/ready $(DEVICE)/ready
+demo: $(WORKSTATION)/$(READY) $(DEVICE)/$(READY)
 	@$(WORKSTATION)/bin/python demos/digits.py --device-python $(DEVICE)/bin/python $(DEMO_FLAGS)
 
 test: test-workstation test-device
 
-test-workstation: $(WORKSTATION)/ready $(DEVICE)/ready $(TF_KERAS)/ready
+test-workstation: $(WORKSTATION)/$(READY) $(DEVICE)/$(READY) $(TF_KERAS)/$(READY)
 	EDGEINFER_DEVICE_PYTHON=$(abspath $(DEVICE))/bin/python \
 	EDGEINFER_TF_KERAS_PYTHON=$(abspath $(TF_KERAS))/bin/python \
 	$(WORKSTATION)/bin/python -m pytest tests
 
-test-device: $(DEVICE)/ready
+test-device: $(DEVICE)/$(READY)
 	EDGEINFER_DEVICE_ENVIRONMENT=$(if $(OLD_PYTHON),tflite-runtime,litert) \
 	$(DEVICE)/bin/python -m pytest tests/edgeinfer tests/test_tiny_models.py
 ifeq ($(OLD_PYTHON),)
@@ -33,24 +36,26 @@ ifeq ($(OLD_PYTHON),)
 	@echo "***************************************************************************************"
 endif
 
-lint: $(WORKSTATION)/ready
+lint: $(WORKSTATION)/$(READY)
 	$(WORKSTATION)/bin/ruff check .
 	$(WORKSTATION)/bin/ruff format --check .
 	$(WORKSTATION)/bin/mypy
 
-environments: $(WORKSTATION)/ready $(DEVICE)/ready $(TF_KERAS)/ready
+environments: $(WORKSTATION)/$(READY) $(DEVICE)/$(READY) $(TF_KERAS)/$(READY)
 
 # The workstation: TensorFlow 2.21, Keras 3, LiteRT, NumPy 2.
-$(WORKSTATION)/ready: pyproject.toml setup.cfg
-	@echo "Setting up $(WORKSTATION): TensorFlow, Keras, LiteRT (a few minutes and 2 GB the first time) ..."
+$(WORKSTATION)/$(READY): pyproject.toml setup.cfg
+	@echo "Setting up $(WORKSTATION): TensorFlow, Keras, LiteRT (a few minutes and 3 GB the first time) ..."
+	@test -e $@ || rm -rf $(WORKSTATION)
 	@$(PYTHON) -m venv $(WORKSTATION)
 	@$(WORKSTATION)/bin/python -m pip install $(PIP_FLAGS) --upgrade pip
 	@$(WORKSTATION)/bin/python -m pip install $(PIP_FLAGS) -e '.[convert,headless,demo,dev]'
 	@touch $@
 
 # A device: no TensorFlow and, up to Python 3.11, no LiteRT either; the slim line of the README plus the test tools.
-$(DEVICE)/ready: pyproject.toml setup.cfg
+$(DEVICE)/$(READY): pyproject.toml setup.cfg
 	@echo "Setting up $(DEVICE): what a device has, without TensorFlow ..."
+	@test -e $@ || rm -rf $(DEVICE)
 	@$(PYTHON) -m venv $(DEVICE)
 	@$(DEVICE)/bin/python -m pip install $(PIP_FLAGS) --upgrade pip
 ifneq ($(OLD_PYTHON),)
@@ -65,8 +70,9 @@ endif
 	@touch $@
 
 # Keras 2 for old SavedModels: tf-keras alone in an environment of its own, everything else seen through a path file.
-$(TF_KERAS)/ready: $(WORKSTATION)/ready
+$(TF_KERAS)/$(READY): $(WORKSTATION)/$(READY)
 	@echo "Setting up $(TF_KERAS): Keras 2 for old models ..."
+	@test -e $@ || rm -rf $(TF_KERAS)
 	@$(PYTHON) -m venv $(TF_KERAS)
 	@$(TF_KERAS)/bin/python -m pip install $(PIP_FLAGS) --no-deps 'tf-keras==2.21.0'
 	@$(WORKSTATION)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \

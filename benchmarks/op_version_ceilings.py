@@ -18,7 +18,6 @@ import argparse
 import csv
 import importlib
 import multiprocessing
-import platform
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
@@ -27,6 +26,8 @@ from typing import Any, get_args
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from record import machine_name  # noqa: E402
 
 from edgeinfer.model.ops import BUILTINS, CUSTOM_CODE, Engine, ceilings  # noqa: E402
 
@@ -144,7 +145,7 @@ def main() -> int:
     found = {code: highest_version(interpreter, code) for code in range(HIGHEST_CODE) if code != CUSTOM_CODE}
     custom = [name for name in CUSTOM_OPS if knows_custom(engine, name)]
     engine_version = version(DISTRIBUTIONS[engine])
-    path = arguments.out / f"op_version_ceilings_{engine}-{engine_version}_{platform.machine()}.csv"
+    path = arguments.out / f"op-version-ceilings-{engine}-{engine_version}-{machine_name()}.csv"
     with path.open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["code", "op", "engine", "engine_version", "highest_version"])

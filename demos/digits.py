@@ -76,7 +76,10 @@ def main() -> None:
 def on_device(python: str, command: str, *arguments: Path) -> str:
     """Return what `edgeinfer COMMAND ... --json` says in the device's environment."""
     line = [python, "-m", "edgeinfer", command, *map(str, arguments), "--threads", "1", "--json"]
-    return subprocess.run(line, check=True, capture_output=True, text=True).stdout
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"On the device: {done.stdout}{done.stderr}")
+    return done.stdout
 
 
 def print_table(report: Report, device: dict[str, dict[str, dict[str, float]]]) -> None:

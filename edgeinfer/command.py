@@ -52,7 +52,9 @@ def run_command(run: Callable[[], int], arguments: Sequence[str]) -> int:
     """
     level = os.environ.get("EDGEINFER_LOG_LEVEL", "WARNING").upper()
     logging.basicConfig(format="%(name)s: %(message)s", handlers=[_Talk()])
-    logging.getLogger().setLevel(level if level in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL") else "WARNING")
+    for package in ("edgeinfer", "converters"):  # not the root: Pillow's own lines help nobody
+        known = level in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+        logging.getLogger(package).setLevel(level if known else "WARNING")
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A label or a file's name may hold letters that the terminal lacks: better an escape than no answer.
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -26,10 +26,14 @@ def read_bytes(path: str | Path, *, limit_bytes: int = LIMIT_BYTES) -> bytes:
     """
     place = Path(path)
     try:
+        if place.is_fifo():  # opening one waits for a writer, for ever
+            raise InputFileError("A file is needed, not a pipe.", received=f"`{place}`")
         with place.open("rb") as stream:
-            # A pipe or a file under /proc says 0 bytes and has more: so the limit holds on what is read.
+            # A file under /proc says 0 bytes and has more: so the limit holds on what is read.
             size = os.fstat(stream.fileno()).st_size
             data = stream.read(limit_bytes + 1) if size <= limit_bytes else b""
+    except InputFileError:
+        raise
     except FileNotFoundError as error:
         raise InputFileError("The file does not exist.", received=f"`{place}`") from error
     except IsADirectoryError as error:

@@ -2,7 +2,7 @@
 
 A pixel has 256 values, so what becomes of it is a table of 256 numbers, made once: `(pixel - mean) / std`,
 quantized. Where that table says "the pixel itself" (uint8) or "the pixel minus 128" (int8), the picture is
-resized straight into the tensor's memory. Calibration uses the same pixels (`prepare`, `Preprocessor.pixels`)
+resized straight into the tensor's memory. Calibration uses the same pixels (`Preprocessor.pixels`)
 and the same table. The integer path touches no float.
 """
 
@@ -202,31 +202,6 @@ def crop(
         normalization: None takes the file's.
     """
     return Preprocessor(spec, Resize("crop", filter or spec.resize.filter), normalization)
-
-
-def prepare(image: Image, spec: InputSpec) -> NDArray[np.uint8]:
-    """Return a picture in the model's size: what calibration sees, and the device before its table.
-
-    Args:
-        image: (height, width, 3) uint8 RGB of any size.
-        spec: The model's input; its normalization is not needed.
-
-    Returns:
-        (height, width, 1 or 3) uint8. Grey is made after resizing, by ITU-R BT.601.
-
-    Raises:
-        MetadataError: The input is no picture.
-        InputError: `image` is no picture.
-    """
-    check_image(image)
-    width, height = spec.size
-    rgb = np.empty((height, width, 3), dtype=np.uint8)
-    draw(image, place(spec.resize, (image.shape[1], image.shape[0]), (width, height)), spec.resize, rgb)
-    if spec.shape[3] == 3:
-        return rgb
-    grey = np.empty((height, width, 1), dtype=np.uint8)
-    grey_into(rgb, grey)
-    return grey
 
 
 def grey_into(rgb: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -148,7 +150,8 @@ def open_interpreter(
     if not default_delegates:
         arguments["experimental_op_resolver_type"] = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     try:
-        interpreter = cast(Interpreter, module.Interpreter(**arguments))
+        with _deprecation_silenced(engine):
+            interpreter = cast(Interpreter, module.Interpreter(**arguments))
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError, OSError) as error:
         raise engine_error(str(error), engine) from error
@@ -173,6 +176,17 @@ def engine_error(text: str, engine: Engine) -> EdgeInferError:
             next_step="Convert the model without custom ops, or load the delegate that brings this one.",
         )
     return DamagedModelError(f"{engine.name} {engine.version} refuses the file.", received=said)
+
+
+@contextmanager
+def _deprecation_silenced(engine: Engine) -> Iterator[None]:
+    """Keep back what TensorFlow 2.21 says at every start: that LiteRT is better. It is only taken where none is."""
+    if engine.name != "tensorflow":  # the filters belong to the whole process: left alone where nothing is said
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"(?s).*tf\.lite\.Interpreter is deprecated", UserWarning)
+        yield
 
 
 def _is_installed(name: EngineName) -> bool:

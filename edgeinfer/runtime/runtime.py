@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinfer.errors import DeviceError, EdgeInferError, InputError
+from edgeinfer.errors import DamagedModelError, DeviceError, EdgeInferError, InputError
 from edgeinfer.files import read_bytes, sha256
 from edgeinfer.model.check import check
 from edgeinfer.model.metadata import InputSpec, ModelMetadata, OutputSpec, read
@@ -60,6 +60,7 @@ class Runtime:
         self.path = None if isinstance(model, bytes) else Path(model)
         self.device = _device(device)
         self.threads = _threads(threads)
+        stamp = _stamp(self.path)
         data = model if isinstance(model, bytes) else read_bytes(model)
         self.sha256 = sha256(data)
         self.size_bytes = len(data)
@@ -70,6 +71,12 @@ class Runtime:
         if trial if trial is not None else not self.engine.verifies:
             try_first(source, sha256=self.sha256, engine=self.engine)
         self._interpreter = self._open(source)
+        if _stamp(self.path) != stamp:
+            raise DamagedModelError(
+                "The file changed while it was loaded: what was checked is not what the engine has.",
+                received=f"`{self.path}`",
+                next_step="Load it again; write models elsewhere and move them into place.",
+            )
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         # Looking a tensor up costs 11 us a frame; the callables stay valid for the interpreter's life.
         self._input_views = tuple(self._interpreter.tensor(detail["index"]) for detail in inputs)
@@ -233,6 +240,17 @@ class Tensors(Mapping[str, NDArray[np.float32]]):
         if name not in self._index:
             raise KeyError(f"no output `{name}`; the model has {', '.join(self._index)}")
         return self._index[name]
+
+
+def _stamp(path: Path | None) -> tuple[int, ...]:
+    """Return what changes when a file is written or replaced; the engine maps the file, and opens it by name."""
+    if path is None:
+        return ()
+    try:
+        status = path.stat()
+    except OSError:
+        return ()  # `read_bytes` says why
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _device(device: str | None) -> str:

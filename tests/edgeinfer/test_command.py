@@ -122,7 +122,8 @@ def test_a_parsers_complaint_is_an_input_error_with_the_usage() -> None:
 def test_the_environment_sets_how_much_is_said(level: str, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEINFER_LOG_LEVEL", level)
     run_command(lambda: 0, [])
-    assert logging.getLogger().level == expected
+    assert logging.getLogger("edgeinfer").level == expected
+    assert logging.getLogger("PIL").level == logging.NOTSET
 
 
 def test_a_picture_named_by_bytes_that_are_no_text_can_be_printed(capfdbinary: pytest.CaptureFixture[bytes]) -> None:

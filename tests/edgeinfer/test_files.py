@@ -158,3 +158,9 @@ def test_a_file_that_is_replaced_hands_its_permissions_on(tmp_path: Path) -> Non
     path.chmod(0o600)
     write_whole(path, b"new")
     assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"new", 0o600)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputFileError, match="not a pipe"):
+        read_bytes(tmp_path / "pipe")

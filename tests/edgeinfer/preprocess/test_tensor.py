@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from edgeinfer.errors import InputError, MetadataError
 from edgeinfer.model.metadata import InputSpec, Normalization, Resize
 from edgeinfer.preprocess import libraries
-from edgeinfer.preprocess.tensor import Preprocessor, crop, letterbox, prepare, stretch
+from edgeinfer.preprocess.tensor import Preprocessor, crop, letterbox, stretch
 
 SHAPE = (1, 24, 32, 3)
 UNIT = Normalization(0.0, 255.0)
@@ -35,6 +35,11 @@ def library(request, monkeypatch):
 
 def noise(width=90, height=50, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def prepare(image, spec):
+    """Return the resized pixels, as calibration takes them."""
+    return Preprocessor(spec, normalization=Normalization(0, 1)).pixels(image)
 
 
 def written(preprocessor, image, rubbish=77):

@@ -7,7 +7,7 @@ import pytest
 
 from edgeinfer.errors import InputError
 from edgeinfer.model.metadata import InputSpec, Normalization, Rescaling
-from edgeinfer.preprocess.tensor import Preprocessor, prepare
+from edgeinfer.preprocess.tensor import Preprocessor
 from edgeinfer.runtime.own_input import stored_input
 
 
@@ -48,7 +48,7 @@ class TestFloats:
         picture = np.random.default_rng(0).integers(0, 256, (50, 90, 3), dtype=np.uint8)
         tensor = np.zeros(spec.shape, np.int8)
         Preprocessor(spec)(picture, tensor)
-        assert self.into(prepare(picture, spec).astype(np.float32), spec) == tensor.tolist()
+        assert self.into(Preprocessor(spec).pixels(picture).astype(np.float32), spec) == tensor.tolist()
 
     @pytest.mark.parametrize("values", [np.zeros(5), np.zeros((2, 4)), np.zeros((4, 1)), np.float64(0)], ids=repr)
     def test_another_shape_is_refused(self, values):

@@ -24,6 +24,7 @@ from edgeinfer.errors import (
     MissingDependencyError,
     UnsupportedOpError,
 )
+from edgeinfer.runtime import runtime as runtime_module
 from edgeinfer.runtime import trial
 from edgeinfer.runtime.engines import Engine, Interpreter, find_engine, open_interpreter
 from edgeinfer.runtime.runtime import Runtime
@@ -145,6 +146,20 @@ def test_the_input_view_has_the_files_shape_and_dtype() -> None:
     view = Runtime(tiny_models.classifier(size=(6, 4))).input_view()
     assert view.shape == (1, 4, 6, 3)
     assert view.dtype == np.int8
+
+
+def test_a_file_that_is_replaced_while_it_is_loaded_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "m.tflite"
+    path.write_bytes(tiny_models.dense())
+    read_metadata = runtime_module.read
+
+    def replaced(file: object) -> object:
+        path.write_bytes(tiny_models.classifier())  # after the check, before the engine opens it
+        return read_metadata(file)
+
+    monkeypatch.setattr(runtime_module, "read", replaced)
+    with pytest.raises(DamagedModelError, match="changed while it was loaded"):
+        Runtime(path)
 
 
 def test_an_error_that_somebody_keeps_does_not_block_the_next_run() -> None:

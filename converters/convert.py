@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import time
 from collections.abc import Mapping
@@ -32,6 +33,7 @@ from edgeinfer.model.metadata import InputSpec, ModelMetadata
 from edgeinfer.model.summary import summarize
 from edgeinfer.progress import Progress, ProgressReport
 
+_UNNAMED = re.compile(r"(model|functional|sequential)(_\d+)?")  # what Keras calls a model that nobody named
 _CALIBRATED = ("int8", "int16x8")
 
 
@@ -141,6 +143,8 @@ def convert(
         folder = Path(name)
         say(Progress("load the model", 0, 0))
         facts = process.load(Path(model) if isinstance(model, str | Path) else save_live_model(model, folder))
+        if not card.name and isinstance(model, str | Path) and _UNNAMED.fullmatch(facts.name):
+            card = replace(card, name=Path(model).stem)
         check_labels(facts, card)
         if validation is not None:
             card = _as_classification(facts, card)

@@ -6,7 +6,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from edgeinfer import Dataset, read_image
+
+SHOWN = 12
 CELL, LINE, COLUMNS = 160, 28, 6
+
+
+def save_pictures(data: Dataset, folder: Path) -> list[Path]:
+    """Write twelve samples, evenly spread, as PNG files and return their paths."""
+    from PIL import Image
+
+    paths = []
+    for number, index in enumerate(np.linspace(0, len(data) - 1, SHOWN).astype(int)):
+        paths.append(folder / f"picture-{number:02}.png")
+        Image.fromarray(read_image(data.sources[int(index)])).save(paths[-1])
+    return paths
 
 
 def contact_sheet(pictures: Sequence[Path], answers: Sequence[dict[str, Any]], path: Path) -> Path:

@@ -285,6 +285,13 @@ def test_too_little_agreement_is_an_error_too(child: StandIn) -> None:
     convert("m", photos(), recipe=Recipe((Quantize(), Verify(min_agreement=0.25))))
 
 
+@pytest.mark.parametrize("own", ["functional_12", "sequential", "model_1"])
+def test_a_model_that_nobody_named_is_called_like_its_file(child: StandIn, own: str) -> None:
+    child.facts = replace(FACTS, name=own)
+    assert convert("models/birds.keras", photos(), recipe=UNCHECKED).metadata.name == "birds"
+    assert convert("models/birds.keras", photos(), recipe=UNCHECKED, card=Card(name="Birds")).metadata.name == "Birds"
+
+
 def test_labelled_data_makes_a_classification_of_a_row_of_logits(child: StandIn) -> None:
     # No softmax at its end: output k is (k + 1) times the sum, so class 1 wins on any sum above 0.
     child.facts = ModelFacts(

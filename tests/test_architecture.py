@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -94,7 +95,26 @@ def test_a_function_takes_at_most_seven_parameters_and_asserts_nothing(path: Pat
             assert count <= 7, f"line {node.lineno}: {node.name} takes {count}"
 
 
-def test_every_room_of_the_architecture_page_exists_and_every_file_has_a_room() -> None:
+def floors(package: str) -> dict[str, int]:
+    """The floor of each room, as ARCHITECTURE.md says it: rows of `| 3 | `model/` | ... |` in the package's chapter."""
+    page = (ROOT / "ARCHITECTURE.md").read_text().split("## A model's way through")
+    found: dict[str, int] = {}
+    for floor, rooms in re.findall(r"^\| (\d+) \| (.+?) \|", page[package == "converters"], re.MULTILINE):
+        found |= {Path(room).stem: int(floor) for room in re.findall(r"`([\w/.]+)`", rooms)}
+    return found
+
+
+@pytest.mark.parametrize("path", [path for path in ALL_FILES if path.stem not in ("__init__", "__main__")], ids=name_of)
+def test_a_room_imports_only_rooms_on_lower_floors(path: Path) -> None:
+    package, *rest = path.relative_to(ROOT).parts
+    plan, own = floors(package), Path(rest[0]).stem
+    for name in imported_names(ast.parse(path.read_text()), module_level=False):
+        parts = name.split(".")
+        if parts[0] == package and len(parts) > 1 and parts[1] != own:
+            assert plan[parts[1]] < plan[own], f"{own} (floor {plan[own]}) imports {name} (floor {plan[parts[1]]})"
+
+
+def test_every_file_has_a_room_on_the_architecture_page() -> None:
     page = (ROOT / "ARCHITECTURE.md").read_text()
     for path in ALL_FILES:
         if path.name not in ("__init__.py", "__main__.py"):

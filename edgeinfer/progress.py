@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,8 @@ class Progress:
     total: int
 
 
+_EVERY_S = 0.1  # a sample may take less time than a terminal needs for a line
+
 ProgressReport = Callable[[Progress], None]
 
 
@@ -34,14 +37,22 @@ def terminal_progress(*, quiet: bool = False) -> ProgressReport | None:
     if quiet or os.environ.get("CI") or not sys.stderr.isatty():
         return None
 
+    latest = float("-inf")
+
     def draw(report: Progress) -> None:
-        if report.total:
+        nonlocal latest
+        now = monotonic()
+        if 0 < report.done < report.total and now - latest < _EVERY_S:
+            return
+        latest = now
+        if not report.total:
+            # Nobody knows how long: a line of its own, so that whatever is written next does not run into it.
+            sys.stderr.write(f"{report.step} ...\n")
+        else:
             filled = 24 * min(report.done, report.total) // report.total
             bar = f"[{'#' * filled}{'.' * (24 - filled)}] {report.done}/{report.total}"
-        else:
-            bar = "..."
-        end = "\n" if report.total and report.done >= report.total else ""
-        sys.stderr.write(f"\r\x1b[K{report.step:<28} {bar}{end}")
+            end = "\n" if report.done >= report.total else ""
+            sys.stderr.write(f"\r\x1b[K{report.step:<28} {bar}{end}")
         sys.stderr.flush()
 
     return draw

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from edgeinfer import progress
 from edgeinfer.progress import Progress, terminal_progress
 
 
@@ -42,10 +43,22 @@ def test_the_last_report_ends_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert drawn(monkeypatch, Progress("bench", 100, 100)).endswith(f"[{'#' * 24}] 100/100\n")
 
 
+def test_a_fast_series_is_drawn_now_and_then_and_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = open_terminal(monkeypatch)
+    clock = iter([0.0, 0.01, 0.02, 0.15, 0.16])
+    monkeypatch.setattr(progress, "monotonic", lambda: next(clock))
+    draw = terminal_progress()
+    assert draw is not None
+    for done in (1, 2, 3, 4, 5):
+        draw(Progress("bench", done, 5))
+    assert [f"{done}/5" in screen.getvalue() for done in (1, 2, 3, 4, 5)] == [True, False, False, True, True]
+
+
 def test_an_unknown_total_shows_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     line = drawn(monkeypatch, Progress("load", 0, 0))
     assert "load" in line
     assert "[#" not in line
+    assert line.endswith("\n")
 
 
 def test_nothing_is_drawn_when_quiet(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,11 +6,11 @@ the model's front is the second. The file declares both as one normalization, so
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from converters.card import Card
-from converters.errors import CalibrationError, ConversionError
+from converters.errors import CalibrationError
 from converters.graph.leading import Leading
 from converters.load import ModelFacts
 from edgeinfer.errors import MetadataError
@@ -25,24 +25,67 @@ from edgeinfer.model.metadata import (
 )
 from edgeinfer.postprocess.classify import class_count
 
-_TWICE = 16.0  # a card's range this many times off pixel units means that somebody else normalizes too
+# What a network is trained on lies around zero, in a span of about one: 1 for [0, 1], 2 for [-1, 1], 4 to 5 for a mean
+# of 0 and a deviation of 1. A front layer that maps the pixels 0..255 into that was made for pixels, and one that maps
+# 0..1 into it was made for 0..1: they are 255 times apart, so no layer does both, and the limits need not be sharp.
+_WIDEST = 10.0
+_NARROWEST = 0.1
+# A layer that only shifts was made for pixels if it shifts by grey levels: nobody takes 16 off a number of 0..1.
+_GREY_LEVELS = 16.0
+_PIXELS = (0.0, 255.0)
+
+
+def takes_pixels(front: Sequence[Leading]) -> bool:
+    """Whether a rescaling layer at the front was made for pixels of 0..255, as far as its numbers tell.
+
+    Args:
+        front: Its maps, one or more channels; empty where there is none.
+    """
+    if not front:
+        return False
+    low, high, width = _mapped(_PIXELS, front)
+    if width >= _NARROWEST and high - low <= _WIDEST and max(-low, high) <= _WIDEST:
+        return True
+    return all(abs(one.scale) == 1 and abs(one.offset) >= _GREY_LEVELS for one in front)
+
+
+def normalizes_twice(declared: Normalization, front: Sequence[Leading]) -> bool:
+    """Whether pixels that were normalized as declared come out of the front layer as nearly one value, or far from 0.
+
+    Args:
+        declared: From pixels to the model's own input.
+        front: What the model's first layer does to that, as for `takes_pixels`.
+    """
+    if not front:
+        return False
+    low, high, width = _mapped(declared.range, front)
+    return width < _NARROWEST or max(low, -high) > _WIDEST * width
+
+
+def _mapped(span: tuple[float, float], front: Sequence[Leading]) -> tuple[float, float, float]:
+    """Return the lowest and the highest value that a range becomes, and how wide the widest channel is."""
+    ends = [value * one.scale + one.offset for one in front for value in span]
+    return min(ends), max(ends), (span[1] - span[0]) * max(abs(one.scale) for one in front)
 
 
 def own_inputs(facts: ModelFacts, card: Card) -> tuple[InputSpec, ...]:
     """Return the model's own inputs, as it was trained, with the normalization that makes them of pixels.
 
+    The card has the first word. Without it, a first layer that was made for pixels says that the own input is pixels;
+    any other first layer says nothing, and whoever needs to know has to ask.
+
     Raises:
         CalibrationError: The card normalizes, and the model's first layer does so again.
     """
-    # A first layer that widens pixels (Rescaling(2, -1)) was made for an input of 0..1, not for pixels: no guess then.
-    takes_pixels = facts.per_channel_leading or (facts.leading is not None and abs(facts.leading.scale) <= 1)
-    declared = card.normalizing() or (Normalization(0.0, 1.0) if takes_pixels else None)
-    if takes_pixels and declared is not None and declared.std > _TWICE:
+    declared = card.normalizing()
+    if declared is None and takes_pixels(facts.front):
+        declared = Normalization(0.0, 1.0)
+    elif declared is not None and normalizes_twice(declared, facts.front):
         raise CalibrationError(
             "The card normalizes pixels, and the model's first layer does so again.",
-            received=f"normalization=({declared.mean:g}, {declared.std:g}) in front of a rescaling layer",
-            expected="no normalization, or (0, 1): the model takes pixels of 0..255",
-            next_step="Leave `normalization` away.",
+            received=f"normalization=({declared.mean:g}, {declared.std:g}) in front of {_layers(facts.front)}",
+            expected="what the model was trained on: (0, 1) if its own input is pixels of 0..255",
+            next_step="Leave `normalization` away." if takes_pixels(facts.front) else "",
         )
     specs = []
     for tensor in facts.inputs:
@@ -58,14 +101,17 @@ def own_inputs(facts: ModelFacts, card: Card) -> tuple[InputSpec, ...]:
     return tuple(specs)
 
 
+def _layers(front: Sequence[Leading]) -> str:
+    one = front[0]
+    names = ", ".join(f"`{name}`" for name in one.layers) or "a rescaling layer"
+    return f"{names} (x * {one.scale:.4g} + {one.offset:.4g})"
+
+
 def tensor_normalization(own: Normalization | None, leading: Leading | None) -> Normalization | None:
     """Return the map from pixels to the tensor behind a rescaling that was taken off.
 
     `tensor = own * scale + offset` and `own = (pixel - mean) / std` give
     `tensor = (pixel - (mean - offset * std / scale)) / (std / scale)`.
-
-    Raises:
-        ConversionError: The rescaling turns the range around, which a mean and a std cannot say.
 
     Example:
         >>> tensor_normalization(Normalization(0, 1), Leading(1 / 127.5, -1.0))
@@ -73,13 +119,6 @@ def tensor_normalization(own: Normalization | None, leading: Leading | None) -> 
     """
     if own is None or leading is None:
         return own
-    if leading.scale < 0:
-        raise ConversionError(
-            "The model's first layer rescales by a negative number.",
-            received=f"scale={leading.scale:g}",
-            expected="a scale above 0",
-            next_step="Move the sign into the following layer, or convert with float calibration data.",
-        )
     std = own.std / leading.scale
     return Normalization(own.mean - leading.offset * std, std)
 

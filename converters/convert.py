@@ -21,7 +21,7 @@ from converters.metadata import write
 from converters.quantize.ptq import ConvertRequest
 from converters.recipe import Recipe, Verify
 from converters.report import Report, StepRow, gzip_size
-from converters.targets import Target, target
+from converters.targets import CALIBRATED_SCHEMES, Target, target
 from converters.tflite.gates import check_file, check_input_range, quantized_inputs
 from converters.tflite.process import ConverterProcess
 from converters.verify import Comparison, compare, judge
@@ -34,7 +34,6 @@ from edgeinfer.model.summary import summarize
 from edgeinfer.progress import Progress, ProgressReport
 
 _UNNAMED = re.compile(r"(model|functional|sequential)(_\d+)?")  # what Keras calls a model that nobody named
-_CALIBRATED = ("int8", "int16x8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +165,7 @@ def _check_data(
     """Refuse a recipe that needs data which nobody gave, before the model is loaded."""
     if source is not None:
         return
-    if recipe.quantize.scheme in _CALIBRATED:
+    if recipe.quantize.scheme in CALIBRATED_SCHEMES:
         raise CalibrationError(
             f'The scheme "{recipe.quantize.scheme}" needs calibration data.',
             received="none",
@@ -205,7 +204,7 @@ def _request(job: _Job, folder: Path) -> ConvertRequest:
         output=folder / "quantized.tflite",
         scheme=quantize.scheme,
         io=quantize.ends(job.target.io),
-        calibration=calibration.files if calibration is not None and quantize.scheme in _CALIBRATED else (),
+        calibration=calibration.files if calibration is not None and quantize.scheme in CALIBRATED_SCHEMES else (),
         normalization=(normalization.mean, normalization.std) if pixels and normalization else None,
         per_tensor_dense=job.target.per_tensor_dense and quantize.scheme == "dynamic",
     )
@@ -259,7 +258,7 @@ def _finish(job: _Job, result: _Stage, reference: _Stage | None, say: ProgressRe
     gates = check_file(result.tflite, scheme=quantize.scheme, io=quantize.ends(job.target.io), target=job.target)
     metadata = describe(result.tflite, job.facts, job.card, _made(job, None))
     warnings = list(job.samples.calibration.warnings) if job.samples.calibration else []
-    if quantize.scheme in _CALIBRATED:
+    if quantize.scheme in CALIBRATED_SCHEMES:
         for spec, stored in zip(metadata.inputs, quantized_inputs(result.tflite), strict=True):
             if spec.normalization is not None:
                 warnings += check_input_range(stored, declared=spec.normalization.range)

@@ -7,9 +7,8 @@ Wrong calibration data is the most frequent reason for a useless int8 model: raw
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +16,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.errors import CalibrationError
+from converters.samples import ONE_BY_ONE, as_array, each_sample
 from edgeinfer.dataset import Dataset, from_arrays, open_dataset, sample_name
 from edgeinfer.errors import InputError
 from edgeinfer.model.metadata import InputSpec
 from edgeinfer.preprocess.image import read_image
 from edgeinfer.preprocess.tensor import Preprocessor
 from edgeinfer.progress import Progress, ProgressReport
+from edgeinfer.runtime.own_input import takes_whole_numbers
 
 Source = str | Path | Dataset | NDArray[Any] | Mapping[str, NDArray[Any]] | Iterable[Any]
 
+# Of what callers do wrong, 0..255 for 0..1 is 255 times off; [-1, 1] for [0, 1] is 2 times, and harmless.
 WARN_RATIO = 4.0
 REFUSE_RATIO = 16.0
 HELD_OUT = 500
 _FEW = 10
 _MOST_FROM_ITERABLE = 10_000
+# No normalization in use leaves values above this one: picture-shaped floats beyond it were never normalized.
+_LIKE_PIXELS = 16.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,8 @@ class Calibration:
     """Calibration samples as the converter's child process reads them.
 
     Attributes:
-        files: One `.npy` per input: (n, *input shape without batch), uint8 pixels or float32 own input.
+        files: One `.npy` per input: (n, *input shape without batch), uint8 pixels or the model's own input, float32 or
+            the input's own integer type.
         pixels: True where the files hold pixels of 0..255 that the child still has to normalize.
         samples: n.
         sha256: Over all the files' arrays: which samples made this model.
@@ -76,12 +81,13 @@ def open_calibration(source: Source) -> Dataset | Mapping[str, NDArray[Any]]:
     """Return calibration data as a `Dataset`, or arrays by input name for a model with several inputs.
 
     Args:
-        source: A path in any format of `edgeinfer.dataset`; uint8 pictures or floats as an array (n, ...); a mapping
-            from input name to floats; or an iterable of paths, pictures or float arrays, of which the first 10000
-            are taken.
+        source: A path in any format of `edgeinfer.dataset`; uint8 pictures or the model's own input as an array
+            (n, ...); a mapping from input name to such arrays; or an iterable of paths, pictures or arrays, of which
+            the first 10000 are taken. What TensorFlow's converter takes, one `[batch of 1]` a sample, is such an
+            iterable.
 
     Raises:
-        CalibrationError: There is not one sample, or the arrays of a mapping differ in length.
+        CalibrationError: There is not one sample, one is none of these, or the arrays of a mapping differ in length.
         InputError: The data cannot be read.
     """
     if isinstance(source, Dataset):
@@ -89,13 +95,13 @@ def open_calibration(source: Source) -> Dataset | Mapping[str, NDArray[Any]]:
     elif isinstance(source, str | Path):
         data = open_dataset(source)
     elif isinstance(source, Mapping):
-        arrays = {name: np.asarray(values) for name, values in source.items()}
+        arrays = {name: as_array(values, f"The calibration data of input `{name}`") for name, values in source.items()}
         _check_lengths(arrays)
         return arrays
-    elif isinstance(source, np.ndarray):
-        data = from_arrays(source, name="the calibration array")
+    elif hasattr(source, "__array__"):
+        data = from_arrays(as_array(source, "The calibration array"), name="the calibration array")
     else:
-        data = Dataset("the calibration samples", list(islice(source, _MOST_FROM_ITERABLE)))
+        data = Dataset("the calibration samples", list(each_sample(source, _MOST_FROM_ITERABLE)))
     if not len(data):
         raise CalibrationError("The calibration data is empty.", received="no samples", expected="100 to 500 samples")
     return data
@@ -131,30 +137,33 @@ def prepare(data: Dataset, spec: InputSpec, folder: Path, *, progress: ProgressR
         InputError: A picture cannot be read.
     """
     first = data.sources[0]
-    floats = isinstance(first, np.ndarray) and first.dtype.kind == "f"
-    if not floats and spec.normalization is None:
+    is_array = isinstance(first, np.ndarray)
+    own = is_array and (first.dtype.kind == "f" or takes_whole_numbers(spec) or not spec.is_image)
+    if not own and spec.normalization is None:
         raise CalibrationError(
             "The calibration data is pictures, but nobody says how the model's input is made of pixels.",
             received=f"pictures for input `{spec.name}`, no normalization",
             expected="(mean, std) in pixel units: (127.5, 127.5) for [-1, 1], (0, 255) for [0, 1], (0, 1) for [0, 255]",
             next_step="Give `Card(normalization=(mean, std))`, or `--normalization MEAN STD`.",
         )
-    samples = _floats(data, spec, progress) if floats else _pixels(data, spec, progress)
-    if not floats:
+    samples = _own(data, spec, progress) if own else _pixels(data, spec, progress)
+    if not own:
         # Pictures need not hold black and white, but the device's pixels may: two pixels of the first sample span the
         # whole range, so the input's scale is exactly one pixel step and the integer path is exact.
         _check_constant(samples)
         samples[0].flat[0], samples[0].flat[-1] = 0, 255
     path = folder / "calibration-0.npy"
     np.save(path, samples)
-    return _finish(replace(_describe((samples,), (path,)), pixels=not floats), spec)
+    calibration = replace(_describe((samples,), (path,)), pixels=not own)
+    return _finish(calibration, [(samples, spec)] if own else [])
 
 
 def prepare_arrays(arrays: Mapping[str, NDArray[Any]], specs: tuple[InputSpec, ...], folder: Path) -> Calibration:
-    """Write the samples of a model with several inputs: floats, one array per input name, already chosen.
+    """Write the samples of a model with several inputs: its own input, one array per input name, already chosen.
 
     Raises:
-        CalibrationError: An input without an array, arrays of different length or wrong shape, or not finite values.
+        CalibrationError: An input without an array, arrays of different length or wrong shape, values that are not
+            finite, or a range that cannot be what the model was trained on.
     """
     names = [spec.name for spec in specs]
     if set(arrays) != set(names):
@@ -168,10 +177,10 @@ def prepare_arrays(arrays: Mapping[str, NDArray[Any]], specs: tuple[InputSpec, .
     paths = []
     for number, spec in enumerate(specs):
         values = np.asarray(arrays[spec.name])
-        columns.append(np.stack([_float_sample(value, spec, row) for row, value in enumerate(values)]))
+        columns.append(np.stack([_own_sample(value, spec, row) for row, value in enumerate(values)]))
         paths.append(folder / f"calibration-{number}.npy")
         np.save(paths[-1], columns[-1])
-    return _finish(_describe(tuple(columns), tuple(paths)), None)
+    return _finish(_describe(tuple(columns), tuple(paths)), list(zip(columns, specs, strict=True)))
 
 
 def _check_lengths(arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -204,20 +213,27 @@ def _pixels(data: Dataset, spec: InputSpec, progress: ProgressReport | None) -> 
     return samples
 
 
-def _floats(data: Dataset, spec: InputSpec, progress: ProgressReport | None) -> NDArray[np.float32]:
-    samples = np.empty((len(data), *spec.shape[1:]), dtype=np.float32)
+def _own(data: Dataset, spec: InputSpec, progress: ProgressReport | None) -> NDArray[Any]:
+    samples = np.empty((len(data), *spec.shape[1:]), dtype=spec.dtype if takes_whole_numbers(spec) else np.float32)
     for row, source in enumerate(data):
-        samples[row] = _float_sample(source, spec, row)
+        samples[row] = _own_sample(source, spec, row)
         if progress:
             progress(Progress("calibration data", row + 1, len(data)))
     return samples
 
 
-def _float_sample(value: Any, spec: InputSpec, row: int) -> NDArray[np.float32]:
+def _own_sample(value: Any, spec: InputSpec, row: int) -> NDArray[Any]:
+    """Return the model's own input without the batch: float32, or whole numbers in the input's own type."""
     sample = np.asarray(value)
-    if sample.dtype.kind != "f":
+    whole = takes_whole_numbers(spec)
+    if sample.dtype.kind not in ("iub" if whole else "f"):
         raise CalibrationError(
-            f"Calibration sample {row} is not floats.", received=str(sample.dtype), expected=f"floats like {spec.shape}"
+            f"Calibration sample {row} is not {'whole numbers' if whole else 'floats'}.",
+            received=str(sample.dtype),
+            expected=f"{spec.dtype if whole else 'floats'} like {spec.shape}",
+            next_step=f"Turn them into what the training used: `values.astype(np.{spec.dtype})`."
+            if sample.dtype.kind in "iubf" and not spec.is_image
+            else "",
         )
     if sample.shape == spec.shape:
         sample = sample[0]
@@ -226,7 +242,17 @@ def _float_sample(value: Any, spec: InputSpec, row: int) -> NDArray[np.float32]:
             f"Calibration sample {row} has the wrong shape.",
             received=str(sample.shape),
             expected=f"{spec.shape[1:]}, the model's own input `{spec.name}`",
+            next_step=ONE_BY_ONE if sample.shape[1:] == spec.shape[1:] else "",
         )
+    if whole:
+        stored = sample.astype(spec.dtype)
+        if not np.array_equal(stored, sample):
+            raise CalibrationError(
+                f"Calibration sample {row} holds values that the input `{spec.name}` cannot take.",
+                received=f"{sample.min()} to {sample.max()}",
+                expected=f"whole numbers that fit {spec.dtype}",
+            )
+        return stored
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is refused below
         single: NDArray[np.float32] = sample.astype(np.float32)
     if not np.isfinite(single).all():
@@ -270,7 +296,8 @@ def _check_constant(samples: NDArray[Any]) -> None:
         )
 
 
-def _finish(calibration: Calibration, spec: InputSpec | None) -> Calibration:
+def _finish(calibration: Calibration, own: Sequence[tuple[NDArray[Any], InputSpec]]) -> Calibration:
+    """Add what is to be said of the samples: of their number, and of the range of those that are the own input."""
     if calibration.low == calibration.high:
         raise CalibrationError(
             "The calibration data is constant.",
@@ -280,26 +307,35 @@ def _finish(calibration: Calibration, spec: InputSpec | None) -> Calibration:
     warnings = []
     if calibration.samples < _FEW:
         warnings.append(f"Only {calibration.samples} calibration samples: 100 and more are usual.")
-    declared = declared_range(spec) if spec is not None and not calibration.pixels else None
-    if declared is not None:
-        warnings += _compare_range(calibration, declared)
+    for column, spec in own:
+        if not takes_whole_numbers(spec):
+            warnings += _compare_range(float(column.min()), float(column.max()), spec)
     return replace(calibration, warnings=tuple(warnings))
 
 
-def _compare_range(calibration: Calibration, declared: tuple[float, float]) -> list[str]:
+def _compare_range(low: float, high: float, spec: InputSpec) -> list[str]:
+    declared = declared_range(spec)
+    said = f"{low:g} to {high:g}"
+    if declared is None:
+        if not (spec.is_image and low >= 0 and _LIKE_PIXELS < high <= 255):
+            return []
+        return [
+            f"Nobody declares the range of the input `{spec.name}`, and the calibration data spans {said}: these look "
+            "like pixels of 0..255. If the model was trained on 0..1 or -1..1, the file will be useless. "
+            "Give --normalization to have this checked."
+        ]
     span = declared[1] - declared[0]
     # The farther end counts: 0..255 against -1..1 differs by its upper end, not by its span alone.
-    reach = max(abs(calibration.low), abs(calibration.high)) / max(abs(declared[0]), abs(declared[1]))
-    ratio = max(reach, 1 / reach, (calibration.high - calibration.low) / span)
-    said = f"{calibration.low:g} to {calibration.high:g}"
+    reach = max(abs(low), abs(high)) / max(abs(declared[0]), abs(declared[1]))
+    ratio = max(reach, 1 / reach if reach else np.inf, (high - low) / span)
     wanted = f"{declared[0]:g} to {declared[1]:g}"
     if ratio > REFUSE_RATIO:
         raise CalibrationError(
             "The calibration data is not what the model was trained on.",
-            received=f"values from {said}",
+            received=f"values from {said} for the input `{spec.name}`",
             expected=f"values from {wanted}, as the normalization declares",
             next_step="Hand over the model's own input, or uint8 pictures, which are normalized here.",
         )
     if ratio > WARN_RATIO:
-        return [f"The calibration data spans {said}, but the model's input is declared as {wanted}."]
+        return [f"The calibration data spans {said}, but the model's input `{spec.name}` is declared as {wanted}."]
     return []

@@ -1,6 +1,7 @@
 """Read a trained model: `.keras`, `.h5` or a SavedModel directory. TensorFlow and Keras load in the child only.
 
-Keras files are always read with `safe_mode=True`: a model file can hold code, and there is no switch to run it.
+Keras files are always read with `safe_mode=True`: a model file can hold code, and there is no switch to run it. For
+SavedModel directories, which know no such mode, `converters.inert` looks first.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, Literal
 
 from converters.errors import ConversionError
 from converters.graph.leading import Leading, take_off_leading
+from converters.inert import check_graph, check_settings
 from converters.legacy import explain_load_failure, readable_h5
 from edgeinfer.errors import InputFileError, MissingDependencyError
 
@@ -82,8 +84,8 @@ class ModelFacts:
         parameters: Number of weights, trained or not; None for a SavedModel.
         leading: A rescaling that was taken off the front, or None. If the model's own input was pixels, then the
             normalization is (mean, std) = (-offset / scale, 1 / scale).
-        per_channel_leading: A rescaling with a value per channel stands at the front and stays there. If the model's
-            own input is pixels, then the normalization is (0, 1).
+        staying: Of a rescaling that stands at the front behind `leading` and stays there, e.g. one with a value per
+            channel: the maps of the channels with the smallest and the largest scale and offset.
         versions: Of the packages that read the model, e.g. {"keras": "3.15.1", "tensorflow": "2.21.0"}.
     """
 
@@ -94,8 +96,15 @@ class ModelFacts:
     layers: tuple[LayerFacts, ...] = ()
     parameters: int | None = None
     leading: Leading | None = None
-    per_channel_leading: bool = False
+    staying: tuple[Leading, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def front(self) -> tuple[Leading, ...]:
+        """What the front of the model as it was trained does to its own input, channel by channel; () for nothing."""
+        if self.leading is None:
+            return self.staying
+        return tuple(self.leading.then(one) for one in self.staying) or (self.leading,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +184,7 @@ def load_tf_keras(path: Path) -> Loaded:
     """Read a Keras 2 SavedModel with tf-keras, in an environment that has it.
 
     Raises:
-        ConversionError: tf-keras cannot read it either.
+        ConversionError: It holds code, or tf-keras cannot read it either.
         MissingDependencyError: tf-keras is not installed here.
     """
     try:
@@ -188,7 +197,15 @@ def load_tf_keras(path: Path) -> Loaded:
             next_step="Install it there: `pip install tensorflow==2.21.0 tf-keras==2.21.0 numpy pillow`",
         ) from error
     try:
-        model = tf_keras.models.load_model(path, compile=False)
+        check_graph(path)
+        check_settings(path)
+        # The second lock. It holds back bytecode only, and this loader turns to the saved functions in silence where it
+        # does, so the check before it is the one that speaks.
+        safe_mode = importlib.import_module("tf_keras.src.saving.serialization_lib").SafeModeScope(True)
+        with safe_mode:
+            model = tf_keras.models.load_model(path, compile=False)
+    except ConversionError:
+        raise
     except (ValueError, TypeError, AttributeError, KeyError, ImportError, OSError, RuntimeError) as error:
         raise explain_load_failure(error, path) from error
     return _from_keras(model, "savedmodel", {"tf-keras": str(tf_keras.__version__)})
@@ -213,7 +230,7 @@ def _from_keras(model: Any, kind: Kind, versions: Mapping[str, str]) -> Loaded:
     inputs = tuple(_input_facts(one) for one in _model_inputs(model))
     model = _in_float32(model)
     whole = getattr(model, "_functional", None) or model
-    body, leading, stayed = take_off_leading(model)
+    body, leading, staying = take_off_leading(model)
     graph = getattr(body, "_functional", None) or body
     structure = graph.input
 
@@ -235,7 +252,7 @@ def _from_keras(model: Any, kind: Kind, versions: Mapping[str, str]) -> Loaded:
         layers=tuple(_layers(model)),
         parameters=int(model.count_params()),
         leading=leading,
-        per_channel_leading=stayed and leading is None,
+        staying=staying,
         versions={**versions, "tensorflow": str(tf.__version__)},
     )
     return Loaded(call, facts)

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from converters.errors import ConversionError
+from converters.inert import KERAS_2_FILE, check_graph
 from converters.load import Loaded, ModelFacts, TensorFacts
 
-__all__ = ["KERAS_2_FILE", "NeedsKeras2Error", "load_saved_model"]
+__all__ = ["NeedsKeras2Error", "load_saved_model"]
 
-KERAS_2_FILE = "keras_metadata.pb"
 _EXPORT_CURE = (
     "Export it again with a fixed size: "
     '`model.export("model", input_signature=[keras.InputSpec(shape=(1, 224, 224, 3))])`.'
@@ -32,10 +32,15 @@ def load_saved_model(path: Path) -> Loaded:
 
     Raises:
         NeedsKeras2Error: Keras 2 wrote it, and TensorFlow cannot restore it or finds no signature in it.
-        ConversionError: The directory is damaged, has no signature, or an input has no fixed shape.
+        ConversionError: The directory is damaged, its graph does more than compute, it has no signature, or an input
+            has no fixed shape.
     """
     import tensorflow as tf
 
+    try:
+        check_graph(path)
+    except (OSError, tf.errors.OpError) as error:
+        raise _damaged(path, error) from error
     try:
         restored = _restore(path)
         signature = _serving(restored, path)
@@ -44,12 +49,7 @@ def load_saved_model(path: Path) -> Loaded:
             raise NeedsKeras2Error(f"TensorFlow cannot restore `{path}`.", received=_short(error)) from error
         if isinstance(error, ConversionError):
             raise
-        raise ConversionError(
-            f"TensorFlow cannot restore `{path}`.",
-            received=_short(error),
-            expected="a SavedModel directory, whole",
-            next_step='Write it again with `model.export("model")`.',
-        ) from error
+        raise _damaged(path, error) from error
     keywords = signature.structured_input_signature[1]
     inputs = tuple(_input_facts(name, one) for name, one in sorted(keywords.items()))
     names = sorted(signature.structured_outputs, key=_natural)
@@ -109,6 +109,15 @@ def _restore_without_slots(path: Path) -> Any:
             if one.name not in ("saved_model.pb", "fingerprint.pb"):
                 (folder / one.name).symlink_to(one.resolve())
         return tf.saved_model.load(folder)
+
+
+def _damaged(path: Path, error: Exception) -> ConversionError:
+    return ConversionError(
+        f"TensorFlow cannot restore `{path}`.",
+        received=_short(error),
+        expected="a SavedModel directory, whole",
+        next_step='Write it again with `model.export("model")`.',
+    )
 
 
 def _short(error: Exception) -> str:

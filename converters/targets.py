@@ -8,15 +8,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from converters.errors import RecipeError
-from edgeinfer.runtime.engines import EngineName
 
-__all__ = ["TARGETS", "Io", "Scheme", "Target", "target"]
+if TYPE_CHECKING:
+    from edgeinfer.runtime.engines import EngineName
+
+__all__ = ["CALIBRATED_SCHEMES", "TARGETS", "Io", "Scheme", "Target", "target"]
 
 Scheme = Literal["int8", "int16x8", "float16", "dynamic", "float32"]
 Io = Literal["int8", "uint8", "float32"]
+
+# These need samples: activations become integers too, so their ranges must be known.
+CALIBRATED_SCHEMES: tuple[Scheme, ...] = ("int8", "int16x8")
 
 _ALL: tuple[Scheme, ...] = get_args(Scheme)
 

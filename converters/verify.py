@@ -304,7 +304,6 @@ def _no_picture(image: NDArray[np.uint8], out: NDArray[Any]) -> View:
 
 
 def _decoded(source: Any) -> Any:
-    # Both models get the same array: a picture is decoded once.
-    if isinstance(source, tuple) or (isinstance(source, np.ndarray) and source.dtype.kind == "f"):
-        return source
-    return read_image(source)
+    # Both models get the same array: a picture is decoded once. Floats and tokens are the model's own input.
+    own = isinstance(source, np.ndarray) and (source.dtype.kind == "f" or source.dtype in (np.int32, np.int64))
+    return source if own or isinstance(source, tuple) else read_image(source)

@@ -47,10 +47,10 @@ _KERAS = ("keras.", "tf_keras.")
 
 @dataclass(frozen=True, slots=True)
 class Leading:
-    """The map that was taken off: `tensor value = own input * scale + offset`.
+    """The map of a rescaling at the front: `tensor value = own input * scale + offset`.
 
     Attributes:
-        scale: Finite, above 0.
+        scale: Finite; above 0 where the map was taken off.
         offset: Finite.
         layers: Names of the layers that made it up, front first.
     """
@@ -73,8 +73,8 @@ class Leading:
         )
 
 
-def take_off_leading(model: Any) -> tuple[Any, Leading | None, bool]:
-    """Return the model without its leading rescaling, what was taken off, and whether a vector one stayed.
+def take_off_leading(model: Any) -> tuple[Any, Leading | None, tuple[Leading, ...]]:
+    """Return the model without its leading rescaling, what was taken off, and the maps of the one that stayed.
 
     Rescaling and Normalization layers with one scale and one offset come off, several in a row as one; layers that do
     nothing at inference (Dropout, RandomFlip, ...) go with them. The front of a nested model is searched as well. The
@@ -85,10 +85,12 @@ def take_off_leading(model: Any) -> tuple[Any, Leading | None, bool]:
             several layers is returned as it is.
 
     Returns:
-        The model; the map, or None; True where a Normalization or Rescaling with a value per channel now stands at the
-        front, so that the model's own input is pixels.
+        The model; the map, or None; where a Normalization or Rescaling now stands at the front that could not come off,
+        e.g. with a value per channel, the maps of those of its channels that have the smallest and the largest scale
+        and offset, else nothing.
     """
-    current, found, stayed = model, None, False
+    current, found = model, None
+    stayed: tuple[Leading, ...] = ()
     # Every turn takes one layer off, so the number of layers bounds the loop.
     while True:
         layer = _front(current)
@@ -96,10 +98,11 @@ def take_off_leading(model: Any) -> tuple[Any, Leading | None, bool]:
             break
         affine = _scalar_map(layer)
         if affine is None:
-            stayed = _is_keras(layer, "Normalization", "Rescaling")
+            stayed = _extreme_maps(layer)
             break
         stripped = _without_front(current)
         if stripped is None:
+            stayed = (affine,)
             break
         current = stripped
         found = affine if found is None else found.then(affine)
@@ -180,33 +183,46 @@ def _front(model: Any) -> Any | None:
     return None
 
 
-def _scalar_map(layer: Any) -> Leading | None:
-    """Return the map of a Rescaling or Normalization that treats all channels alike, or None."""
+def _maps(layer: Any) -> Any | None:
+    """Return scale and offset of a Rescaling or Normalization: (2, channels) float64; None for other layers."""
+    import numpy as np
+
     if _is_keras(layer, "Rescaling"):
-        scale, offset = _one_number(layer.scale), _one_number(layer.offset)
+        pair = layer.scale, layer.offset
     elif _is_keras(layer, "Normalization"):
-        mean, variance = _one_number(layer.mean), _one_number(layer.variance)
-        if mean is None or variance is None:
-            return None
-        # Keras divides by the larger of the standard deviation and its epsilon, 1e-7.
-        deviation = max(math.sqrt(variance), 1e-7)
-        scale, offset = 1.0 / deviation, -mean / deviation
-        if layer.invert:
-            scale, offset = deviation, mean
+        pair = layer.mean, layer.variance
     else:
         return None
-    if scale is None or offset is None or not (math.isfinite(scale) and math.isfinite(offset)) or scale <= 0:
+    first, second = np.broadcast_arrays(*(np.asarray(one, dtype=np.float64) for one in pair))
+    if _is_keras(layer, "Normalization"):
+        # Keras divides by the larger of the standard deviation and its epsilon, 1e-7.
+        deviation = np.maximum(np.sqrt(second), 1e-7)
+        first, second = (deviation, first) if layer.invert else (1.0 / deviation, -first / deviation)
+    return np.stack([first.reshape(-1), second.reshape(-1)])
+
+
+def _scalar_map(layer: Any) -> Leading | None:
+    """Return the map of a Rescaling or Normalization that treats all channels alike, or None."""
+    maps = _maps(layer)
+    if maps is None or not maps.size or not (maps == maps[:, :1]).all():
+        return None
+    scale, offset = float(maps[0, 0]), float(maps[1, 0])
+    if not (math.isfinite(scale) and math.isfinite(offset)) or scale <= 0:
         # A map that turns the range around stays: a mean and a std cannot say it.
         return None
     return Leading(scale, offset, (layer.name,))
 
 
-def _one_number(value: Any) -> float | None:
-    """Return the number that all entries share, or None where they differ."""
+def _extreme_maps(layer: Any) -> tuple[Leading, ...]:
+    """Return up to four of a layer's maps: a Normalization may have as many as its input has values."""
     import numpy as np
 
-    entries = np.asarray(value, dtype=np.float64).reshape(-1)
-    return float(entries[0]) if entries.size and bool((entries == entries[0]).all()) else None
+    maps = _maps(layer)
+    if maps is None or not maps.size or not np.isfinite(maps).all():
+        return ()
+    chosen = {int(pick(row)) for row in maps for pick in (np.argmin, np.argmax)}
+    pairs = {(float(maps[0, index]), float(maps[1, index])) for index in chosen}
+    return tuple(Leading(scale, offset, (layer.name,)) for scale, offset in sorted(pairs))
 
 
 def _without_front(model: Any) -> Any | None:

@@ -10,23 +10,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from converters.errors import CalibrationError, ConversionError
 from converters.quantize.refusal import explain_refusal
+from converters.targets import CALIBRATED_SCHEMES, Io, Scheme
 
 if TYPE_CHECKING:
     from converters.graph.leading import Leading
     from converters.load import Loaded, TensorFacts
 
 __all__ = ["ConvertFacts", "ConvertRequest", "Frozen", "calibration_samples", "freeze", "quantize"]
-
-Scheme = Literal["int8", "int16x8", "float16", "dynamic", "float32"]
-ElementType = Literal["int8", "uint8", "float32"]
-_CALIBRATED = ("int8", "int16x8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +46,7 @@ class ConvertRequest:
 
     output: Path
     scheme: Scheme = "int8"
-    io: ElementType = "int8"
+    io: Io = "int8"
     calibration: tuple[Path, ...] = ()
     normalization: tuple[float, float] | None = None
     per_tensor_dense: bool = False
@@ -57,7 +54,7 @@ class ConvertRequest:
     def __post_init__(self) -> None:
         for what, value, allowed in (
             ("scheme", self.scheme, get_args(Scheme)),
-            ("io", self.io, get_args(ElementType)),
+            ("io", self.io, get_args(Io)),
         ):
             if value not in allowed:
                 raise ConversionError(
@@ -70,7 +67,7 @@ class ConvertRequest:
                 expected='io="float32"',
                 next_step='Ask for io="float32": the file quantizes at its own ends.',
             )
-        if self.scheme in _CALIBRATED and not self.calibration:
+        if self.scheme in CALIBRATED_SCHEMES and not self.calibration:
             raise CalibrationError(
                 f'The scheme "{self.scheme}" needs calibration data.',
                 received="none",
@@ -205,7 +202,7 @@ def quantize(frozen: Frozen, request: ConvertRequest) -> tuple[bytes, int]:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if request.scheme == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    if request.scheme in _CALIBRATED:
+    if request.scheme in CALIBRATED_SCHEMES:
         samples, converter.representative_dataset = calibration_samples(frozen, request)
         sets = tf.lite.OpsSet
         converter.target_spec.supported_ops = [

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from converters.data import REFUSE_RATIO, WARN_RATIO
 from converters.errors import CalibrationError, ConversionError
 from converters.targets import Io, Scheme, Target
 from edgeinfer.errors import MissingDependencyError, UnsupportedOpError
@@ -24,10 +25,6 @@ from edgeinfer.runtime.engines import Engine, EngineName, engine_error, find_eng
 from edgeinfer.runtime.trial import try_first
 
 __all__ = ["GateResult", "check_file", "check_input_range", "quantized_inputs"]
-
-# Of what callers do wrong, 0..255 for 0..1 is 255 times off; [-1, 1] for [0, 1] is 2 times, and harmless.
-WARN_RATIO = 4.0
-REFUSE_RATIO = 16.0
 
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 # What a tensor of a full integer file may be. int16 beside int8 is the cell state of a recurrent layer.

@@ -292,9 +292,14 @@ def _model_facts(result: Mapping[str, Any]) -> ModelFacts:
             "inputs": _tensors(result["inputs"]),
             "outputs": _tensors(result["outputs"]),
             "layers": tuple(LayerFacts(**one) for one in result["layers"]),
-            "leading": None if leading is None else Leading(**{**leading, "layers": tuple(leading["layers"])}),
+            "leading": None if leading is None else _leading(leading),
+            "staying": tuple(_leading(one) for one in result["staying"]),
         }
     )
+
+
+def _leading(fields: Mapping[str, Any]) -> Leading:
+    return Leading(**{**fields, "layers": tuple(fields["layers"])})
 
 
 def _tensors(fields: list[dict[str, Any]]) -> tuple[TensorFacts, ...]:

@@ -10,8 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from converters.card import Card
-from converters.contract import check_labels, describe, own_inputs, tensor_normalization
-from converters.errors import CalibrationError, ConversionError
+from converters.contract import (
+    check_labels,
+    describe,
+    normalizes_twice,
+    own_inputs,
+    takes_pixels,
+    tensor_normalization,
+)
+from converters.errors import CalibrationError
 from converters.graph.leading import Leading
 from converters.load import ModelFacts, TensorFacts
 from converters.metadata import write
@@ -21,8 +28,18 @@ from edgeinfer.model.metadata import Normalization, Rescaling, Resize, read
 PICTURE = TensorFacts("photo", (1, 8, 8, 3), "float32")
 
 
+# ImageNet's mean and deviation of each channel, for an input of 0..1 and for one of 0..255 (from PyTorch's
+# torchvision documentation, and 255 times that).
+MEANS, DEVIATIONS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+OF_0_TO_1 = tuple(Leading(1 / std, -mean / std) for mean, std in zip(MEANS, DEVIATIONS, strict=True))
+OF_PIXELS = tuple(Leading(one.scale / 255, one.offset) for one in OF_0_TO_1)
+
+
 def facts(
-    *inputs: TensorFacts, leading: Leading | None = None, per_channel: bool = False, outputs: Any = ((1, 4),)
+    *inputs: TensorFacts,
+    leading: Leading | None = None,
+    staying: tuple[Leading, ...] = (),
+    outputs: Any = ((1, 4),),
 ) -> ModelFacts:
     return ModelFacts(
         "birds",
@@ -30,7 +47,7 @@ def facts(
         inputs or (PICTURE,),
         tuple(TensorFacts(f"out{number}", shape, "float32") for number, shape in enumerate(outputs)),
         leading=leading,
-        per_channel_leading=per_channel,
+        staying=staying,
     )
 
 
@@ -38,15 +55,17 @@ def facts(
 
 
 @pytest.mark.parametrize(
-    ("leading", "per_channel", "card", "own", "tensor"),
+    ("leading", "staying", "card", "own", "tensor"),
     [
-        (Leading(1 / 255, 0.0), False, Card(), (0, 1), (0, 255)),
-        (Leading(1 / 127.5, -1.0), False, Card(), (0, 1), (127.5, 127.5)),
-        (Leading(1 / 127.5, -1.0), False, Card(normalization=(0, 1)), (0, 1), (127.5, 127.5)),
-        (None, False, Card(normalization=(127.5, 127.5)), (127.5, 127.5), (127.5, 127.5)),
-        (None, False, Card(normalization=(0, 255)), (0, 255), (0, 255)),
-        (None, True, Card(), (0, 1), (0, 1)),
-        (Leading(2.0, -1.0), False, Card(normalization=(0, 255)), (0, 255), (127.5, 127.5)),
+        (Leading(1 / 255, 0.0), (), Card(), (0, 1), (0, 255)),
+        (Leading(1 / 127.5, -1.0), (), Card(), (0, 1), (127.5, 127.5)),
+        (Leading(1 / 127.5, -1.0), (), Card(normalization=(0, 1)), (0, 1), (127.5, 127.5)),
+        (None, (), Card(normalization=(127.5, 127.5)), (127.5, 127.5), (127.5, 127.5)),
+        (None, (), Card(normalization=(0, 255)), (0, 255), (0, 255)),
+        (None, OF_PIXELS, Card(), (0, 1), (0, 1)),
+        (None, OF_0_TO_1, Card(normalization=(0, 255)), (0, 255), (0, 255)),
+        (Leading(1 / 255, 0.0), OF_0_TO_1, Card(), (0, 1), (0, 255)),
+        (Leading(2.0, -1.0), (), Card(normalization=(0, 255)), (0, 255), (127.5, 127.5)),
     ],
     ids=[
         "Rescaling(1/255)",
@@ -54,14 +73,16 @@ def facts(
         "a card of (0, 1) with a layer",
         "a card of (127.5, 127.5) without a layer",
         "a card of (0, 255) without a layer",
-        "a layer per channel that stays",
+        "a layer per channel for pixels that stays",
+        "a card of (0, 255) before a layer per channel for 0..1",
+        "Rescaling(1/255) before a layer per channel that stays",
         "a card of (0, 255) before Rescaling(2, -1)",
     ],
 )
 def test_the_normalizations_are_those_worked_out_by_hand(
-    leading: Leading | None, per_channel: bool, card: Card, own: Any, tensor: Any
+    leading: Leading | None, staying: tuple[Leading, ...], card: Card, own: Any, tensor: Any
 ) -> None:
-    (spec,) = own_inputs(facts(leading=leading, per_channel=per_channel), card)
+    (spec,) = own_inputs(facts(leading=leading, staying=staying), card)
     assert spec.normalization == Normalization(*own)
     found = tensor_normalization(spec.normalization, leading)
     assert found is not None
@@ -74,23 +95,71 @@ def test_without_a_layer_and_without_a_card_nobody_says_how_to_normalize() -> No
     assert tensor_normalization(None, None) is None
 
 
-def test_a_layer_that_widens_its_input_was_not_made_for_pixels() -> None:
-    (spec,) = own_inputs(facts(leading=Leading(2.0, -1.0)), Card())
-    assert spec.normalization is None
+# The comment is what becomes of the pixels 0 and 255.
+FRONTS = {
+    "Rescaling(1/255)": ((Leading(1 / 255, 0.0),), True),  # 0, 1
+    "Rescaling(1/127.5, -1)": ((Leading(1 / 127.5, -1.0),), True),  # -1, 1
+    "Rescaling(-1/255, 1)": ((Leading(-1 / 255, 1.0),), True),  # 1, 0
+    "Rescaling(1, -127.5)": ((Leading(1.0, -127.5),), True),  # -127.5, 127.5, and shifted only
+    "mean subtraction per channel": ((Leading(1.0, -123.7), Leading(1.0, -103.9)), True),  # -123.7, 151.1
+    "Normalization(123.7.., 58..)": (OF_PIXELS, True),  # -2.1, 2.6
+    "Normalization(.485.., .229..)": (OF_0_TO_1, False),  # -2.1, 1136
+    "Rescaling(2, -1)": ((Leading(2.0, -1.0),), False),  # -1, 509
+    "Rescaling(1, -0.5)": ((Leading(1.0, -0.5),), False),  # -0.5, 254.5
+    "Rescaling(1)": ((Leading(1.0, 0.0),), False),  # 0, 255
+    "Rescaling(1/65535)": ((Leading(1 / 65535, 0.0),), False),  # 0, 0.004: made for 16 bit
+    "Normalization(300, 25)": ((Leading(1 / 5, -60.0),), False),  # -60, -9: made for kelvins
+    "Rescaling(0)": ((Leading(0.0, 1.0),), False),  # 1, 1
+    "nothing": ((), False),
+}
 
 
-@pytest.mark.parametrize("std", [127.5, 255.0])
-@pytest.mark.parametrize("per_channel", [False, True])
-def test_a_card_that_normalizes_in_front_of_a_layer_that_does_so_is_refused(std: float, per_channel: bool) -> None:
-    leading = None if per_channel else Leading(1 / 255, 0.0)
-    with pytest.raises(CalibrationError, match="does so again") as caught:
-        own_inputs(facts(leading=leading, per_channel=per_channel), Card(normalization=(0, std)))
-    assert caught.value.exit_code == 2
+@pytest.mark.parametrize(("front", "pixels"), FRONTS.values(), ids=FRONTS)
+def test_a_front_layer_was_made_for_pixels_if_it_makes_a_small_range_of_them(
+    front: tuple[Leading, ...], pixels: bool
+) -> None:
+    assert takes_pixels(front) == pixels
+    (spec,) = own_inputs(facts(staying=front), Card())
+    assert spec.normalization == (Normalization(0, 1) if pixels else None)
 
 
-def test_a_layer_that_turns_the_range_around_cannot_be_said() -> None:
-    with pytest.raises(ConversionError, match="negative"):
-        tensor_normalization(Normalization(0, 1), Leading(-1 / 255, 1.0))
+# The comment is what becomes of the pixels 0 and 255 in the end.
+PAIRS = {
+    "0..1 into Rescaling(1/255)": ((0, 255), (Leading(1 / 255, 0.0),), True),  # 0, 0.004
+    "-1..1 into Rescaling(1/255)": ((127.5, 127.5), (Leading(1 / 255, 0.0),), True),  # -0.004, 0.004
+    "0..1 into Rescaling(1/127.5, -1)": ((0, 255), (Leading(1 / 127.5, -1.0),), True),  # -1, -0.992
+    "0..1 into Normalization(123.7.., 58..)": ((0, 255), (OF_PIXELS[0],), True),  # -2.118, -2.101
+    "-1..1 into Normalization(123.7.., 58..)": ((127.5, 127.5), (OF_PIXELS[0],), True),  # -2.135, -2.101
+    "0..1 into Rescaling(1, -127.5)": ((0, 255), (Leading(1.0, -127.5),), True),  # -127.5, -126.5
+    "0..1 into Normalization(.485.., .229..)": ((0, 255), OF_0_TO_1, False),  # -2.1, 2.6
+    "0..1 into Rescaling(2, -1)": ((0, 255), (Leading(2.0, -1.0),), False),  # -1, 1
+    "0..1 into Rescaling(1, -0.5)": ((0, 255), (Leading(1.0, -0.5),), False),  # -0.5, 0.5
+    "0..255 into Rescaling(1/255)": ((0, 1), (Leading(1 / 255, 0.0),), False),  # 0, 1
+    "0..255 into Rescaling(1, -0.5)": ((0, 1), (Leading(1.0, -0.5),), False),  # -0.5, 254.5: the card has the word
+    "0..65535 into Rescaling(1/65535)": ((0, 1 / 257), (Leading(1 / 65535, 0.0),), False),  # 0, 1
+    "0..1 into nothing": ((0, 255), (), False),
+}
+
+
+@pytest.mark.parametrize(("card", "front", "twice"), PAIRS.values(), ids=PAIRS)
+def test_a_card_is_refused_if_little_is_left_of_the_pixels_behind_the_front_layer(
+    card: tuple[float, float], front: tuple[Leading, ...], twice: bool
+) -> None:
+    assert normalizes_twice(Normalization(*card), front) == twice
+    if twice:
+        with pytest.raises(CalibrationError, match="does so again") as caught:
+            own_inputs(facts(staying=front), Card(normalization=card))
+        assert caught.value.exit_code == 2
+        assert caught.value.next_step
+    else:
+        (spec,) = own_inputs(facts(staying=front), Card(normalization=card))
+        assert spec.normalization == Normalization(*card)
+
+
+def test_channels_of_different_means_do_not_hide_that_a_card_normalizes_twice() -> None:
+    # Each channel comes out as one value: -2.12, -2.04 and -1.80.
+    with pytest.raises(CalibrationError, match="does so again"):
+        own_inputs(facts(staying=OF_PIXELS), Card(normalization=(0, 255)))
 
 
 def test_pictures_get_colours_and_the_cards_resize_and_other_inputs_do_not() -> None:

@@ -25,6 +25,7 @@ from edgeinfer.progress import Progress
 PILLOW = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
 PICTURE = InputSpec("photo", (1, 4, 6, 3), "float32", colour="rgb", normalization=Normalization(0, 255))
 ROW = InputSpec("row", (1, 5), "float32")
+TOKENS = InputSpec("tokens", (1, 5), "int32")
 
 
 def pictures(count: int = 12, size: tuple[int, int] = (6, 4), seed: int = 1) -> Any:
@@ -161,6 +162,24 @@ def test_floats_are_the_models_own_input_and_stay_as_they_are(tmp_path: Path, ba
     assert calibration.std == pytest.approx(array.std(), rel=1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+@pytest.mark.parametrize("given", ["int32", "int64", "uint8"])
+def test_tokens_keep_their_values_and_take_the_inputs_own_type(tmp_path: Path, dtype: str, given: str) -> None:
+    array = np.random.default_rng(4).integers(0, 200, (12, 5)).astype(given)
+    calibration, samples = prepared(list(array), replace(TOKENS, dtype=dtype), tmp_path)
+    assert np.array_equal(samples, array)
+    assert samples.dtype == np.dtype(dtype)
+    assert (calibration.pixels, calibration.warnings) == (False, ())
+    assert (calibration.low, calibration.high) == (array.min(), array.max())
+
+
+def test_tokens_from_a_file_are_taken_too(tmp_path: Path) -> None:
+    array = np.arange(60, dtype=np.int32).reshape(12, 5)
+    np.save(tmp_path / "tokens.npy", array)
+    _, samples = prepared(tmp_path / "tokens.npy", TOKENS, tmp_path)
+    assert np.array_equal(samples, array)
+
+
 def test_only_so_many_samples_of_an_endless_generator_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("converters.data._MOST_FROM_ITERABLE", 7)
 
@@ -205,8 +224,13 @@ def with_one(array: Any, value: float) -> Any:
         ([np.zeros((4, 6, 3), np.int64)], PICTURE, "not a picture"),
         ([floats(4, 6, 3), pictures()[0]], PICTURE, "sample 1 is not floats"),
         ([pictures()[0], floats(4, 6, 3)], PICTURE, "not a picture"),
-        (pictures(), ROW, "nobody says how"),
-        ([np.arange(5)], replace(ROW, shape=(1, 5)), "nobody says how"),
+        (pictures(), ROW, "sample 0 is not floats"),
+        ([np.arange(5)], ROW, "sample 0 is not floats"),
+        ([np.arange(5.0)], TOKENS, "sample 0 is not whole numbers"),
+        ([np.array([1, 2, 3, 4, 2**31])], TOKENS, "sample 0 holds values that the input `tokens` cannot take"),
+        ([np.arange(6)], TOKENS, "sample 0 has the wrong shape"),
+        ([np.zeros((7, 5), np.int32)], TOKENS, "sample 0 has the wrong shape"),
+        (np.full((12, 5), 3, np.int32), TOKENS, "constant"),
     ],
     ids=[
         "constant pictures",
@@ -224,6 +248,11 @@ def with_one(array: Any, value: float) -> Any:
         "floats among pictures",
         "pictures for a row of numbers",
         "integers for a row of numbers",
+        "floats for tokens",
+        "whole numbers beyond the input's type",
+        "tokens of another length",
+        "a batch of tokens",
+        "constant tokens",
     ],
 )
 def test_calibration_that_cannot_be_right_is_refused(tmp_path: Path, source: Any, spec: InputSpec, words: str) -> None:
@@ -279,6 +308,47 @@ def test_a_range_off_by_four_is_said_and_by_sixteen_refused(tmp_path: Path, high
     assert bool(calibration.warnings) == (outcome == "warned")
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "warned"),
+    [
+        (0, 255, True),
+        (3, 250, True),
+        (0, 16, False),
+        (0, 1, False),
+        (-1, 1, False),
+        (-128, 127, False),
+        (0, 300, False),
+    ],
+)
+def test_floats_that_look_like_pixels_are_said_where_nobody_declares_the_range(
+    tmp_path: Path, low: float, high: float, warned: bool
+) -> None:
+    calibration, _ = prepared(floats(12, 4, 6, 3, low=low, high=high), replace(PICTURE, normalization=None), tmp_path)
+    assert [("look like pixels" in one, "--normalization" in one) for one in calibration.warnings] == (
+        [(True, True)] if warned else []
+    )
+
+
+def test_a_row_of_numbers_is_no_picture_and_does_not_look_like_pixels(tmp_path: Path) -> None:
+    calibration, _ = prepared(floats(12, 5, high=255), ROW, tmp_path)
+    assert calibration.warnings == ()
+
+
+def test_each_of_several_inputs_is_held_against_its_own_declaration(tmp_path: Path) -> None:
+    arrays = {"row": floats(12, 5, high=1000), "photo": floats(12, 4, 6, 3, high=255)}
+    with pytest.raises(CalibrationError, match="not what the model was trained on") as caught:
+        prepare_arrays(arrays, (PICTURE, ROW), tmp_path)
+    assert "photo" in caught.value.received
+    calibration = prepare_arrays(arrays, (replace(PICTURE, normalization=None), ROW), tmp_path)
+    assert ["look like pixels" in one for one in calibration.warnings] == [True]
+
+
+def test_tokens_stand_beside_floats(tmp_path: Path) -> None:
+    arrays = {"row": floats(12, 5), "tokens": np.arange(60).reshape(12, 5)}
+    calibration = prepare_arrays(arrays, (TOKENS, ROW), tmp_path)
+    assert [np.load(path).dtype for path in calibration.files] == [np.int32, np.float32]
+
+
 def test_the_declared_range_is_that_of_the_pixels() -> None:
     assert declared_range(PICTURE) == (0, 1)
     assert declared_range(ROW) is None
@@ -319,14 +389,49 @@ def test_arrays_that_do_not_fit_several_inputs_are_refused(tmp_path: Path, array
     [
         ({"a": np.zeros((3, 2)), "b": np.zeros((4, 2))}, "same number of samples"),
         ({"a": np.zeros((0, 2))}, "same number of samples"),
-        ({"a": np.float32(1)}, "same number of samples"),
+        ({"a": np.float32(1)}, "no array of numbers"),
+        ({"a": [[1.0], [1.0, 2.0]]}, "no array of numbers"),
         ({}, "empty"),
     ],
-    ids=["other lengths", "no samples", "a single number", "no arrays"],
+    ids=["other lengths", "no samples", "a single number", "rows of other lengths", "no arrays"],
 )
 def test_a_mapping_is_checked_before_samples_are_chosen(arrays: Any, words: str) -> None:
     with pytest.raises(CalibrationError, match=words):
         open_calibration(arrays)
+
+
+# --- tokens, all the way --------------------------------------------------------------------------
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize(("scheme", "tolerance"), [("dynamic", 0.02), ("int8", 0.1)])
+def test_a_model_of_tokens_is_converted_with_an_npy_of_int32(
+    keras: Any, tmp_path: Path, scheme: Any, tolerance: float
+) -> None:
+    from converters import Quantize, Recipe, convert
+
+    layers = keras.layers
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential(
+        [
+            keras.Input((12,), dtype="int32", name="tokens"),
+            layers.Embedding(50, 8, embeddings_initializer=keras.initializers.RandomUniform(-1, 1)),
+            layers.GlobalAveragePooling1D(),
+            layers.Dense(3, activation="softmax"),
+        ]
+    )
+    model.save(tmp_path / "model.keras")
+    tokens = np.random.default_rng(5).integers(0, 50, (60, 12), dtype=np.int32)
+    np.save(tmp_path / "tokens.npy", tokens)
+    done = convert(tmp_path / "model.keras", tmp_path / "tokens.npy", recipe=Recipe((Quantize(scheme, io="float32"),)))
+    assert done.metadata.inputs[0].dtype == "int32"
+    assert done.report.warnings == ()
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter").Interpreter(model_content=done.tflite)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], tokens[:1])
+    interpreter.invoke()
+    answer = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    assert answer == pytest.approx(np.asarray(model(tokens[:1])), abs=tolerance)
 
 
 # --- the fingerprint ------------------------------------------------------------------------------

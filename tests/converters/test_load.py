@@ -87,6 +87,29 @@ def test_a_model_file_by_another_name_is_read_too(
 
 
 @pytest.mark.tensorflow
+def test_a_normalization_per_channel_stays_and_says_its_maps(
+    keras: Any, converter: ConverterProcess, tmp_path: Path
+) -> None:
+    layers = keras.layers
+    keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            layers.Rescaling(1 / 255, name="to_range"),
+            layers.Normalization(mean=[0.5, 0.5, 0.25], variance=[0.25, 0.0625, 0.0625], name="channels"),
+            layers.Conv2D(2, 3),
+        ]
+    ).save(tmp_path / "model.keras")
+    facts = converter.load(tmp_path / "model.keras")
+    assert facts.leading is not None
+    assert facts.leading.layers == ("to_range",)
+    # 1 / 0.5 and -0.5 / 0.5, 1 / 0.25 and -0.5 / 0.25; the third channel lies between them.
+    assert [one.scale for one in facts.staying] == pytest.approx([2, 4])
+    assert [one.offset for one in facts.staying] == pytest.approx([-1, -2])
+    assert [one.scale * 255 for one in facts.front] == pytest.approx([2, 4])
+    assert {one.layers for one in facts.front} == {("to_range", "channels")}
+
+
+@pytest.mark.tensorflow
 def test_a_mixed_precision_model_is_converted_in_float32(
     keras: Any, converter: ConverterProcess, tmp_path: Path
 ) -> None:

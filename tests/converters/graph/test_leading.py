@@ -48,9 +48,9 @@ def test_two_maps_in_a_row_are_one_map(first: tuple[float, float], second: tuple
 
 def test_a_rescaling_is_taken_off_and_the_rest_gives_the_same_answers(keras: Any) -> None:
     model = network(keras, keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="front"))
-    body, leading, stayed = take_off_leading(model)
+    body, leading, staying = take_off_leading(model)
     assert leading == Leading(1 / 127.5, -1.0, ("front",))
-    assert not stayed
+    assert staying == ()
     assert difference(model, body, leading) <= 1e-6
 
 
@@ -104,33 +104,49 @@ def test_the_model_that_was_given_stays_usable(keras: Any) -> None:
     assert np.array_equal(np.asarray(model(own)), before)
 
 
-@pytest.mark.parametrize("layer", ["normalization", "rescaling"])
+@pytest.mark.parametrize("layer", ["normalization", "inverted", "rescaling"])
 def test_a_map_per_channel_is_reported_and_stays(keras: Any, layer: str) -> None:
-    front = (
-        keras.layers.Normalization(mean=[1.0, 2.0, 3.0], variance=[1.0, 4.0, 9.0])
-        if layer == "normalization"
-        else keras.layers.Rescaling([1.0, 2.0, 3.0])
-    )
+    layers = keras.layers
+    # By hand: (x - mean) / deviation, x * deviation + mean, and x * scale + offset.
+    front, maps = {
+        "normalization": (
+            layers.Normalization(mean=[1.0, 2.0, 30.0], variance=[1.0, 4.0, 100.0]),
+            [(0.1, -3.0), (1.0, -1.0)],
+        ),
+        "inverted": (
+            layers.Normalization(mean=[1.0, 2.0, 3.0], variance=[1.0, 4.0, 9.0], invert=True),
+            [(1.0, 1.0), (3.0, 3.0)],
+        ),
+        "rescaling": (layers.Rescaling([1.0, 2.0, 3.0], offset=-1.0), [(1.0, -1.0), (3.0, -1.0)]),
+    }[layer]
     model = network(keras, front)
-    body, leading, stayed = take_off_leading(model)
+    body, leading, staying = take_off_leading(model)
     assert body is model
     assert leading is None
-    assert stayed
+    found = [number for one in staying for number in (one.scale, one.offset)]
+    assert found == pytest.approx([number for pair in maps for number in pair])
+
+
+def test_a_map_per_channel_behind_one_that_comes_off_is_reported_too(keras: Any) -> None:
+    model = network(keras, keras.layers.Rescaling(1 / 255), keras.layers.Rescaling([1.0, 2.0, 3.0]))
+    _, leading, staying = take_off_leading(model)
+    assert leading is not None
+    assert [(one.scale, one.offset) for one in staying] == [(1.0, 0.0), (3.0, 0.0)]
 
 
 def test_a_rescaling_that_turns_the_range_around_stays(keras: Any) -> None:
-    _, leading, stayed = take_off_leading(network(keras, keras.layers.Rescaling(-1.0, offset=255.0)))
+    _, leading, staying = take_off_leading(network(keras, keras.layers.Rescaling(-1.0, offset=255.0)))
     assert leading is None
-    assert stayed
+    assert [(one.scale, one.offset) for one in staying] == [(-1.0, 255.0)]
 
 
 def test_an_input_that_two_layers_read_keeps_its_rescaling(keras: Any) -> None:
     inputs = keras.Input((8, 8, 3))
     scaled = keras.layers.Rescaling(1 / 255)(inputs)
     model = keras.Model(inputs, keras.layers.Concatenate()([scaled, inputs]))
-    body, leading, stayed = take_off_leading(model)
+    body, leading, staying = take_off_leading(model)
     assert body is model
-    assert (leading, stayed) == (None, False)
+    assert (leading, staying) == (None, ())
 
 
 def test_a_rescaling_that_two_layers_read_comes_off(keras: Any) -> None:
@@ -146,14 +162,15 @@ def test_a_rescaling_that_two_layers_read_comes_off(keras: Any) -> None:
 def test_a_model_of_several_inputs_keeps_everything(keras: Any) -> None:
     one, other = keras.Input((4,)), keras.Input((4,))
     model = keras.Model([one, other], keras.layers.Add()([keras.layers.Rescaling(0.5)(one), other]))
-    assert take_off_leading(model) == (model, None, False)
+    assert take_off_leading(model) == (model, None, ())
 
 
 def test_a_model_that_is_nothing_but_a_rescaling_keeps_it(keras: Any) -> None:
     model = keras.Sequential([keras.Input((4,)), keras.layers.Rescaling(0.5)])
-    body, leading, _ = take_off_leading(model)
+    body, leading, staying = take_off_leading(model)
     assert body is model
     assert leading is None
+    assert [(one.scale, one.offset) for one in staying] == [(0.5, 0.0)]
 
 
 def test_a_subclass_of_rescaling_may_do_something_else_and_stays(keras: Any) -> None:
@@ -161,5 +178,5 @@ def test_a_subclass_of_rescaling_may_do_something_else_and_stays(keras: Any) -> 
         def call(self, inputs: Any) -> Any:
             return keras.ops.clip(super().call(inputs), 0, 1)
 
-    _, leading, stayed = take_off_leading(network(keras, Clipped(1 / 255)))
-    assert (leading, stayed) == (None, False)
+    _, leading, staying = take_off_leading(network(keras, Clipped(1 / 255)))
+    assert (leading, staying) == (None, ())

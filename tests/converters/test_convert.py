@@ -574,3 +574,25 @@ def test_a_model_without_classes_has_an_error_share_and_answers_as_keras_does(
     share = np.sqrt(np.square(got - wanted).sum() / np.square(wanted).sum())
     assert share < 0.2
     assert json.loads(json.dumps(made.report.to_json()))["agreement"] is None
+
+
+@pytest.mark.tensorflow
+def test_a_model_of_tokens_is_converted_compared_and_answers(keras: Any, tmp_path: Path) -> None:
+    keras.utils.set_random_seed(1)
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((12,), dtype="int32", name="tokens"),
+            layers.Embedding(50, 8),
+            layers.GlobalAveragePooling1D(),
+            layers.Dense(3, activation="softmax"),
+        ]
+    )
+    model.save(tmp_path / "tokens.keras")
+    tokens = np.random.default_rng(2).integers(0, 50, (40, 12), dtype=np.int32)
+    made = convert(tmp_path / "tokens.keras", tokens, recipe=Recipe((Quantize("dynamic", samples=20), Verify())))
+    assert made.metadata.inputs[0].dtype == "int32"
+    assert made.report.comparison is not None
+    assert made.report.comparison.agreement == 1.0
+    own = model.predict(tokens[:5], verbose=0)
+    assert answers(made.tflite, list(tokens[:5])) == pytest.approx(own, abs=0.02)

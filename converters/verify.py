@@ -72,7 +72,7 @@ class Comparison:
             "agreement_interval95": self.agreement_interval,
             "drop": self.drop,
             "drop_interval95": self.drop_interval,
-            "error": self.error,
+            "output_error": self.error,  # "error" is what a failed command prints
             "samples": self.samples,
             "engine": self.engine,
             "latency_ms": {"float": asdict(self.original_latency), "quantized": asdict(self.quantized_latency)},

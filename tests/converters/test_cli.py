@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -19,6 +20,8 @@ import converters
 from converters import Card, Conversion, Quantize, Recipe, Report, Training, Verify, cli
 from converters.errors import AccuracyDropError, CalibrationError, ConversionError
 from converters.report import StepRow
+from converters.verify import compare
+from edgeinfer.dataset import Dataset
 from edgeinfer.errors import MissingDependencyError, UnsupportedOpError
 from edgeinfer.model.metadata import Normalization, Resize, read
 
@@ -346,6 +349,20 @@ def test_a_real_conversion_prints_json_and_nothing_else(
     assert [step["step"] for step in said["steps"]] == ["float32", "int8"]
     assert list((tmp_path / "temporary").iterdir()) == []
     assert read(tmp_path / "m.tflite").inputs[0].dtype == "uint8"
+
+
+def test_a_failed_gate_says_its_error_and_its_figures_as_json(
+    called: Called, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # What was compared has a share of error of its own, which must not take the place of the error.
+    called.failure = AccuracyDropError("Lost too much.")
+    rows = np.ones((2, 6), np.float32)
+    comparison = compare(tiny_models.dense(), tiny_models.dense(), Dataset("rows", rows))
+    called.failure.report = dataclasses.replace(REPORT, comparison=comparison)
+    assert run("--json") == 1
+    said = json.loads(capsys.readouterr().out)
+    assert said["error"]["message"] == "Lost too much."
+    assert said["output_error"] == 0.0
 
 
 @pytest.mark.tensorflow

@@ -283,9 +283,11 @@ class TestSize:
         monkeypatch.setattr(image_module, "_rgb", decode)
         with warnings.catch_warnings(record=True) as seen:
             warnings.simplefilter("always")
-            with pytest.raises(InputError, match="too many pixels"):
+            with pytest.raises(InputError, match="too many pixels") as caught:
                 read_image(BOMBS[kind](*size), reader=reader)
         assert seen == []
+        assert str(size[0] * size[1]) in caught.value.received
+        assert "limit" not in caught.value.received  # Pillow's own, twice as high
 
     def test_pillows_warning_of_large_pictures_does_not_leak(self, reader):
         with warnings.catch_warnings(record=True) as seen:

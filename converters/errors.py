@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgeinfer.errors import EdgeInferError
 
-__all__ = ["AccuracyDropError", "CalibrationError", "ConversionError", "RecipeError"]
+__all__ = ["AccuracyDropError", "CalibrationError", "ConversionError", "RecipeError", "TrainingError"]
 
 
 class ConversionError(EdgeInferError, ValueError):
@@ -23,6 +23,12 @@ class CalibrationError(ConversionError):
     """The calibration data cannot be right: too few samples, a wrong range, constant, or not finite."""
 
     exit_code = 2
+
+
+class TrainingError(ConversionError):
+    """A training step cannot go on: its loss is no number any more, or the data does not fit the model."""
+
+    exit_code = 3
 
 
 class AccuracyDropError(ConversionError):

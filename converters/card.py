@@ -91,14 +91,26 @@ def _pair(normalization: Any) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Training:
-    """Data of a run, beside the calibration.
+    """Data of a run, beside the calibration, and who teaches.
+
+    Paths are in any format of `edgeinfer.dataset`; uint8 arrays and pictures are pixels, float arrays the model's own
+    input, as for the calibration.
 
     Attributes:
-        validation: Labelled samples that judge the result: a path in any format of `edgeinfer.dataset`, or a
-            `Dataset`. None compares on calibration samples that were held out.
-        class_offset: Added to classes that the validation data gives as numbers: 1 where the model counts a
-            background class in front.
+        train: What steps train on: a path, a `Dataset`, a pair of arrays (x, y), or batches (x, y) of the model's own
+            input as Keras' `fit` takes them (a `tf.data.Dataset`, a `PyDataset`).
+        validation: Labelled samples that judge the result at the gates: a path or a `Dataset`. None compares on
+            calibration samples that were held out.
+        test: Labelled samples that no step and no gate has seen; the report's figures are measured on them. None takes
+            the validation data, and the report says so.
+        teacher: Whom `Distill` asks: a Keras model, or the path of a `.keras`, `.h5` or `.tflite` file. None is the
+            model as it was before the first `Prune`.
+        class_offset: Added to classes that the data gives as numbers: 1 where the model counts a background class in
+            front.
     """
 
+    train: Any = None
     validation: str | Path | Dataset | None = None
+    test: str | Path | Dataset | None = None
+    teacher: Any = None
     class_offset: int = 0

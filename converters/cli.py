@@ -6,12 +6,12 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import get_args
 
 from converters.card import Card, Training
-from converters.convert import Conversion, convert
+from converters.conversion import Conversion
+from converters.convert import convert
 from converters.errors import AccuracyDropError
 from converters.metadata import annotate
 from converters.recipe import Quantize, Recipe, Step, Verify
@@ -49,8 +49,11 @@ def convert_parser() -> argparse.ArgumentParser:
         description="Turn a trained Keras model into a quantized, checked and labelled TFLite file.",
         epilog="Example: edgeinfer-convert birds.keras --calibration photos/ --validation labelled/ --labels "
         "birds.txt -o birds.tflite. DATA is a folder of pictures, class folders, a folder with labels.csv, an .npz "
-        "(x, y or jpeg, offset, label) or an .npy; uint8 is pixels, floats are the model's own input. Exit codes: "
-        "0 good, 1 a gate failed, 2 wrong usage or input, 3 conversion failed, 5 op not supported, 130 interrupted.",
+        "(x, y or jpeg, offset, label) or an .npy; uint8 is pixels, floats are the model's own input. A recipe file: "
+        '{"fit": {"augment": ["flip", "shift"]}, "steps": [{"step": "prune", "macs": 0.5}, {"step": "distill", '
+        '"epochs": 10}, {"step": "quantize", "scheme": "int8"}, {"step": "verify", "max_drop": 0.01}]}; all its '
+        "settings: `converters.steps`. Exit codes: 0 good, 1 a gate failed, 2 wrong usage or input, 3 conversion "
+        "failed or a package is missing, 4 model damaged or unsafe, 5 op not supported, 130 interrupted.",
     )
     parser.add_argument("--version", action="version", version=f"edgeinfer {__version__}")
     parser.add_argument("model", type=Path, help=".keras, .h5 or a SavedModel folder")
@@ -58,6 +61,12 @@ def convert_parser() -> argparse.ArgumentParser:
     data = parser.add_argument_group("data")
     data.add_argument("--calibration", type=Path, metavar="DATA", help="samples like those that the device will see")
     data.add_argument("--validation", type=Path, metavar="DATA", help="labelled samples that judge the result")
+    data.add_argument("--train", type=Path, metavar="DATA", help="labelled samples for the recipe's training steps")
+    data.add_argument("--test", type=Path, metavar="DATA", help="labelled samples that only the report sees")
+    data.add_argument("--teacher", type=Path, metavar="FILE", help="whom Distill asks (default: the unpruned model)")
+    data.add_argument(
+        "--work", type=Path, metavar="DIR", help="keeps finished training steps, to go on from"
+    )
     data.add_argument("--class-offset", type=int, default=0, metavar="N", help="added to classes given as numbers")
     recipe = parser.add_argument_group("recipe")
     recipe.add_argument("--recipe", type=Path, help="a recipe file; replaces the other options of this group")
@@ -106,7 +115,14 @@ def _convert(options: argparse.Namespace) -> int:
             options.calibration,
             recipe=recipe,
             card=card,
-            training=Training(validation=options.validation, class_offset=options.class_offset),
+            training=Training(
+                train=options.train,
+                validation=options.validation,
+                test=options.test,
+                teacher=options.teacher,
+                class_offset=options.class_offset,
+            ),
+            work=options.work,
             progress=terminal_progress(quiet=options.quiet or options.json),
         )
     except AccuracyDropError as error:
@@ -147,7 +163,7 @@ def _recipe(options: argparse.Namespace) -> Recipe:
             received="--no-verify, --max-drop",
             next_step="Leave one of them away.",
         )
-    given = {field.name: getattr(options, field.name) for field in fields(Quantize)}
+    given = {name: getattr(options, name) for name in ("scheme", "io", "samples")}
     steps: list[Step] = [Quantize(**{name: value for name, value in given.items() if value is not None})]
     if not options.no_verify:
         steps.append(Verify() if options.max_drop is None else Verify(max_drop=options.max_drop))

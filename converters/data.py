@@ -177,7 +177,7 @@ def prepare_arrays(arrays: Mapping[str, NDArray[Any]], specs: tuple[InputSpec, .
     paths = []
     for number, spec in enumerate(specs):
         values = np.asarray(arrays[spec.name])
-        columns.append(np.stack([_own_sample(value, spec, row) for row, value in enumerate(values)]))
+        columns.append(np.stack([own_sample(value, spec, row) for row, value in enumerate(values)]))
         paths.append(folder / f"calibration-{number}.npy")
         np.save(paths[-1], columns[-1])
     return _finish(_describe(tuple(columns), tuple(paths)), list(zip(columns, specs, strict=True)))
@@ -216,14 +216,18 @@ def _pixels(data: Dataset, spec: InputSpec, progress: ProgressReport | None) -> 
 def _own(data: Dataset, spec: InputSpec, progress: ProgressReport | None) -> NDArray[Any]:
     samples = np.empty((len(data), *spec.shape[1:]), dtype=spec.dtype if takes_whole_numbers(spec) else np.float32)
     for row, source in enumerate(data):
-        samples[row] = _own_sample(source, spec, row)
+        samples[row] = own_sample(source, spec, row)
         if progress:
             progress(Progress("calibration data", row + 1, len(data)))
     return samples
 
 
-def _own_sample(value: Any, spec: InputSpec, row: int) -> NDArray[Any]:
-    """Return the model's own input without the batch: float32, or whole numbers in the input's own type."""
+def own_sample(value: Any, spec: InputSpec, row: int) -> NDArray[Any]:
+    """Return one sample of the model's own input without the batch: float32, or whole numbers in the input's own type.
+
+    Raises:
+        CalibrationError: Its dtype, shape or values are not what the input takes.
+    """
     sample = np.asarray(value)
     whole = takes_whole_numbers(spec)
     if sample.dtype.kind not in ("iub" if whole else "f"):

@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import re
 import shutil
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from converters.errors import ConversionError
+from edgeinfer.errors import DamagedModelError, EdgeInferError, OutputError
 
-__all__ = ["explain_load_failure", "readable_h5"]
+__all__ = ["UNREADABLE", "explain_load_failure", "readable_h5"]
+
+# What Keras, h5py and zipfile raise on files that they cannot read.
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    KeyError,
+    ImportError,
+    OSError,
+    RuntimeError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+_DAMAGE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, json.JSONDecodeError, UnicodeDecodeError)
 
 # Keras 2 wrote these keys into every layer's settings, Keras 3 does not know them. A key may go where its value
 # changes nothing: the convolutions had one group, the recurrent layers took (batch, time, features), and initializers
@@ -97,8 +117,8 @@ def _without_keras_2_keys(config: Any) -> Any:
     return kept
 
 
-def explain_load_failure(error: Exception, path: Path) -> ConversionError:
-    """Turn Keras' message into one that names the layer and the cure."""
+def explain_load_failure(error: Exception, path: Path) -> EdgeInferError:
+    """Turn Keras' message into one that names the layer and the cure; of a damaged file, into a DamagedModelError."""
     text = str(error)
     unknown = re.search(r"(?:Unknown layer:|Could not locate (?:class|function)) '([^']+)'", text)
     if "Lambda" in text and ("safe_mode" in text or "unsafe" in text):
@@ -138,8 +158,14 @@ def explain_load_failure(error: Exception, path: Path) -> ConversionError:
             expected="a whole model",
             next_step='Build the model, `model.load_weights(...)`, `model.save("model.keras")`, and convert that.',
         )
-    if isinstance(error, OSError):
-        return ConversionError(
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return OutputError(
+            "The model needs a copy in the temporary folder, which cannot be written.",
+            received=str(error),
+            next_step="Free some space there, or name another folder in TMPDIR.",
+        )
+    if isinstance(error, _DAMAGE):
+        return DamagedModelError(
             f"`{path}` is damaged or was cut off.",
             received=" ".join(text.split())[:300],
             expected="the whole file",

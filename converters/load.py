@@ -18,8 +18,10 @@ from typing import Any, Literal
 from converters.errors import ConversionError
 from converters.graph.leading import Leading, take_off_leading
 from converters.inert import check_graph, check_settings
-from converters.legacy import explain_load_failure, readable_h5
-from edgeinfer.errors import InputFileError, MissingDependencyError
+from converters.legacy import UNREADABLE, explain_load_failure, readable_h5
+from converters.quantize.insert import ranged_model
+from converters.quantize.scales import Ranges
+from edgeinfer.errors import DamagedModelError, InputFileError, MissingDependencyError
 
 __all__ = [
     "Kind",
@@ -30,6 +32,7 @@ __all__ = [
     "load_keras",
     "load_tf_keras",
     "model_kind",
+    "read_keras",
     "save_live_model",
 ]
 
@@ -125,6 +128,7 @@ def model_kind(path: Path) -> Kind:
 
     Raises:
         InputFileError: Nothing is there, or it cannot be read.
+        DamagedModelError: It is a model file that was cut off.
         ConversionError: It is no model that can be converted.
     """
     expected = "a `.keras` file, a Keras `.h5` file or a SavedModel directory"
@@ -146,22 +150,27 @@ def model_kind(path: Path) -> Kind:
         return "h5"
     if head.startswith(b"PK") and zipfile.is_zipfile(path):
         return "keras"
-    if not head:
-        what = "an empty file"
-    elif head.startswith(b"PK"):
-        what = "a zip file that was cut off"
-    elif head[4:8] == b"TFL3":
+    if not head or head.startswith(b"PK"):
+        raise DamagedModelError(
+            f"`{path}` was cut off.",
+            received="a zip file that was cut off" if head else "an empty file",
+            expected=expected,
+            next_step=f"Copy it again. {_RESAVE_CURE}",
+        )
+    if head[4:8] == b"TFL3":
         what = "a TFLite file: it is converted already"
     else:
         what = f"a file that begins with {head!r}"
     raise ConversionError(f"`{path}` is no Keras model.", received=what, expected=expected, next_step=_RESAVE_CURE)
 
 
-def load_keras(path: Path, kind: Kind) -> Loaded:
+def load_keras(path: Path, kind: Kind, ranges: Ranges = ()) -> Loaded:
     """Read a `.keras` or `.h5` file with Keras 3, and take a leading rescaling off.
 
+    `ranges` of activations (layer name, low, high) are built into what is called.
+
     Raises:
-        ConversionError: The file holds code, unknown layers or no model, or an input has no fixed shape.
+        ConversionError: The file holds code, unknown layers or no model; an input has no fixed shape; a range no layer.
         MissingDependencyError: Keras is not installed.
     """
     try:
@@ -172,12 +181,24 @@ def load_keras(path: Path, kind: Kind) -> Loaded:
         ) from error
     # Automatic layer names count on from model to model; they would end up in the file's tensor names.
     keras.backend.clear_session()
+    model = read_keras(path, kind)
+    return _from_keras(model, kind, {"keras": str(keras.__version__)}, ranges)
+
+
+def read_keras(path: Path, kind: Kind) -> Any:
+    """Return the Keras 3 model of a `.keras` or `.h5` file, as it was saved.
+
+    Raises:
+        ConversionError: The file holds code, unknown layers or no model.
+        DamagedModelError: It was cut off.
+    """
+    import keras
+
     try:
         with readable_h5(path) if kind == "h5" else _well_named(path) as named:
-            model = keras.models.load_model(named, compile=False, safe_mode=True)
-    except (ValueError, TypeError, AttributeError, KeyError, ImportError, OSError, RuntimeError) as error:
+            return keras.models.load_model(named, compile=False, safe_mode=True)
+    except UNREADABLE as error:
         raise explain_load_failure(error, path) from error
-    return _from_keras(model, kind, {"keras": str(keras.__version__)})
 
 
 def load_tf_keras(path: Path) -> Loaded:
@@ -206,7 +227,7 @@ def load_tf_keras(path: Path) -> Loaded:
             model = tf_keras.models.load_model(path, compile=False)
     except ConversionError:
         raise
-    except (ValueError, TypeError, AttributeError, KeyError, ImportError, OSError, RuntimeError) as error:
+    except UNREADABLE as error:
         raise explain_load_failure(error, path) from error
     return _from_keras(model, "savedmodel", {"tf-keras": str(tf_keras.__version__)})
 
@@ -223,14 +244,14 @@ def _well_named(path: Path) -> Iterator[Path]:
         yield link
 
 
-def _from_keras(model: Any, kind: Kind, versions: Mapping[str, str]) -> Loaded:
+def _from_keras(model: Any, kind: Kind, versions: Mapping[str, str], ranges: Ranges = ()) -> Loaded:
     """Describe a Keras model of either generation and make it callable with a flat list of tensors."""
     import tensorflow as tf
 
     inputs = tuple(_input_facts(one) for one in _model_inputs(model))
     model = _in_float32(model)
     whole = getattr(model, "_functional", None) or model
-    body, leading, staying = take_off_leading(model)
+    body, leading, staying = take_off_leading(ranged_model(model, ranges) if ranges else model)
     graph = getattr(body, "_functional", None) or body
     structure = graph.input
 

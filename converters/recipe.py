@@ -9,80 +9,27 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args
 
 from converters.errors import RecipeError
-from converters.targets import Io, Scheme, target
+from converters.settings import close_name, is_whole
+from converters.steps import Distill, FineTune, Fit, Prune, Quantize, Step, Verify
+from converters.targets import target
 from edgeinfer.files import read_bytes, write_whole
 
+__all__ = ["SCHEMA", "Distill", "FineTune", "Fit", "Prune", "Quantize", "Recipe", "Step", "Verify"]
+
 SCHEMA = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Quantize:
-    """Post-training quantization.
-
-    Attributes:
-        scheme: "int8" is full integer: int8 weights and activations, no float op left. "int16x8" has int16 activations,
-            "float16" halves the weights, "dynamic" stores int8 weights and computes in float, "float32" changes
-            nothing.
-        io: Tensors at both ends: "int8", "uint8" or "float32". None takes the target's choice: int8 for scheme
-            "int8", float32 for all others, which know no other.
-        samples: Calibration samples to use at most. One to 200 made no difference on an easy data set; more cost time
-            (measured, see the benchmarks).
-    """
-
-    scheme: Scheme = "int8"
-    io: Io | None = None
-    samples: int = 200
-
-    def __post_init__(self) -> None:
-        _one_of("scheme", self.scheme, get_args(Scheme))
-        if self.io is not None:
-            _one_of("io", self.io, ("int8", "uint8", "float32"))
-            if self.scheme != "int8" and self.io != "float32":
-                raise RecipeError(
-                    f'Scheme "{self.scheme}" keeps floats at both ends.',
-                    received=f'io="{self.io}"',
-                    expected='io="float32" or None',
-                )
-        if not (_is_whole(self.samples) and 1 <= self.samples <= 1_000_000):
-            raise RecipeError("`samples` counts samples.", received=repr(self.samples), expected="1 to 1000000")
-
-    def ends(self, usual: Io) -> Io:
-        """Return what `io` comes to on a target whose int8 files usually have `usual` at both ends."""
-        return self.io or (usual if self.scheme == "int8" else "float32")
-
-
-@dataclass(frozen=True, slots=True)
-class Verify:
-    """A gate: the converted model against the float one, both in the device's engine.
-
-    Attributes:
-        max_drop: Accuracy that may be lost, absolute, 0..1; needs labelled validation data.
-        min_agreement: Share of samples on which both models must answer the same class, 0..1; the gate where there is
-            no validation data. Real int8 models agree on 95 % and more, a wrongly calibrated one on 10 to 60 %.
-        max_error: Difference of the outputs, root mean square over that of the float outputs, 0..1; the gate where
-            there are no classes. Outputs that have nothing to do with each other differ by 1 and more.
-    """
-
-    max_drop: float = 0.01
-    min_agreement: float = 0.9
-    max_error: float = 0.5
-
-    def __post_init__(self) -> None:
-        for name in ("max_drop", "min_agreement", "max_error"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-                raise RecipeError(
-                    f"`{name}` is a share.", received=repr(value), expected="0 to 1, e.g. 0.01 for one point"
-                )
-
-
-Step = Quantize | Verify
-_STEPS: dict[str, type[Step]] = {"quantize": Quantize, "verify": Verify}
+_STEPS: dict[str, type[Step]] = {
+    "prune": Prune,
+    "finetune": FineTune,
+    "distill": Distill,
+    "quantize": Quantize,
+    "verify": Verify,
+}
+# Pairs in the value, an object in the file: {"block_3*": 0.25}.
+_MAPPINGS = ("layers", "fallback", "attention", "features")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +37,12 @@ class Recipe:
     """Steps in their order, for one target.
 
     Attributes:
-        steps: One `Quantize`, then any number of `Verify`.
+        steps: Any number of `Prune`, `FineTune` and `Distill`, then one `Quantize`; a `Verify` wherever the model shall
+            be judged as it is at that point.
         target: Name of a target, see `converters.targets`.
-        seed: Chooses the calibration samples where there are more than a step needs.
+        seed: Chooses the calibration samples where there are more than a step needs, and is where all that is random
+            in the training begins.
+        fit: What all steps that train have in common.
 
     Example:
         >>> recipe = Recipe((Quantize("int8", samples=100), Verify(max_drop=0.005)), target="raspberrypi")
@@ -103,6 +53,7 @@ class Recipe:
     steps: tuple[Step, ...]
     target: str = "cpu"
     seed: int = 0
+    fit: Fit = Fit()  # noqa: RUF009 - a frozen value
 
     def __post_init__(self) -> None:
         if not isinstance(self.steps, tuple | list):
@@ -111,23 +62,39 @@ class Recipe:
             )
         object.__setattr__(self, "steps", tuple(self.steps))
         target(self.target)
-        if not (_is_whole(self.seed) and self.seed >= 0):
+        if not (is_whole(self.seed) and self.seed >= 0):
             raise RecipeError("`seed` is a whole number.", received=repr(self.seed), expected="0 or more")
+        if not isinstance(self.fit, Fit):
+            raise RecipeError("`fit` is a Fit.", received=repr(self.fit), expected="Fit(batch_size=128)")
         for step in self.steps:
-            if not isinstance(step, Quantize | Verify):
-                raise RecipeError("This is no step.", received=repr(step), expected="Quantize(...) or Verify(...)")
+            if not isinstance(step, get_args(Step)):
+                raise RecipeError(
+                    "This is no step.",
+                    received=repr(step),
+                    expected=", ".join(f"{kind.__name__}(...)" for kind in _STEPS.values()),
+                )
+        self._check_order()
+
+    def _check_order(self) -> None:
         quantizes = [number for number, step in enumerate(self.steps) if isinstance(step, Quantize)]
         if len(quantizes) != 1:
             raise RecipeError(
                 "A recipe quantizes exactly once.",
                 received=f"{len(quantizes)} Quantize steps in {self.order or 'an empty recipe'}",
-                expected="Quantize, then Verify",
+                expected="e.g. Prune, Distill, Quantize, Verify",
             )
-        if quantizes[0] != 0:
+        if isinstance(self.steps[0], Verify):
             raise RecipeError(
-                "Verify stands before Quantize: there is nothing to compare yet.",
+                "Verify stands in front: there is nothing to compare yet.",
                 received=self.order,
-                expected="Quantize, then Verify",
+                expected="e.g. Quantize, Verify",
+            )
+        late = [step for step in self.steps[quantizes[0] + 1 :] if not isinstance(step, Verify)]
+        if late:
+            raise RecipeError(
+                f"{type(late[0]).__name__} stands behind Quantize: integers cannot be trained any more.",
+                received=self.order,
+                expected="Quantize behind all steps that change the weights",
             )
 
     @staticmethod
@@ -145,10 +112,33 @@ class Recipe:
         """The one step that quantizes."""
         return next(step for step in self.steps if isinstance(step, Quantize))
 
+    @property
+    def training(self) -> tuple[tuple[int, Prune | FineTune | Distill], ...]:
+        """The steps before Quantize that change the Keras model, with their places among `steps`."""
+        return tuple((n, step) for n, step in enumerate(self.steps) if isinstance(step, Prune | FineTune | Distill))
+
+    @property
+    def trains(self) -> bool:
+        """Whether any step needs training data."""
+        return any(getattr(step, "epochs", 0) > 0 for step in self.steps) or any(
+            isinstance(step, Prune) and step.importance == "taylor" for step in self.steps
+        )
+
+    @property
+    def needs_keras(self) -> bool:
+        """Whether any step works on the Keras model, so that it must be loaded into this process."""
+        return bool(self.training) or self.quantize.prepared
+
     def to_json(self) -> dict[str, object]:
         """Return plain dictionaries and lists."""
-        steps = [{"step": type(step).__name__.lower(), **asdict(step)} for step in self.steps]
-        return {"schema": SCHEMA, "target": self.target, "seed": self.seed, "steps": steps}
+        steps = [{"step": type(step).__name__.lower(), **_plain(step)} for step in self.steps]
+        return {
+            "schema": SCHEMA,
+            "target": self.target,
+            "seed": self.seed,
+            "fit": {**asdict(self.fit), "augment": list(self.fit.augment)},
+            "steps": steps,
+        }
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Recipe:
@@ -157,7 +147,13 @@ class Recipe:
         Raises:
             RecipeError: An unknown step or setting, a wrong value, or a newer schema.
         """
-        _known("recipe", data, ("schema", "target", "seed", "steps"))
+        if "step" in data or any(name in data for name in ("scheme", "epochs", "max_drop")):
+            raise RecipeError(
+                "A recipe is a list of steps, and this is one step.",
+                received=", ".join(data),
+                expected='{"steps": [{"step": "quantize", "scheme": "int8"}, {"step": "verify"}]}',
+            )
+        _known("recipe", data, ("schema", "target", "seed", "fit", "steps"))
         if data.get("schema", SCHEMA) != SCHEMA:
             raise RecipeError(
                 "This recipe was written by another version.",
@@ -168,8 +164,15 @@ class Recipe:
         rows = data.get("steps")
         if not isinstance(rows, Sequence) or isinstance(rows, str):
             raise RecipeError("`steps` is a list.", received=repr(rows), expected='[{"step": "quantize"}]')
+        fit = data.get("fit", {})
+        if not isinstance(fit, Mapping):
+            raise RecipeError("`fit` is an object.", received=repr(fit), expected='{"batch_size": 128}')
+        _known("`fit`", fit, tuple(field.name for field in fields(Fit)))
         return Recipe(
-            tuple(_step(row) for row in rows), target=str(data.get("target", "cpu")), seed=data.get("seed", 0)
+            tuple(_step(row) for row in rows),
+            target=str(data.get("target", "cpu")),
+            seed=data.get("seed", 0),
+            fit=Fit(**fit),
         )
 
     def save(self, path: str | Path) -> None:
@@ -205,7 +208,7 @@ def _step(row: Any) -> Step:
     name = str(row["step"])
     if name not in _STEPS:
         raise RecipeError(
-            f"The step `{name}` is not known.", expected=", ".join(_STEPS), next_step=_close(name, _STEPS)
+            f"The step `{name}` is not known.", expected=", ".join(_STEPS), next_step=close_name(name, _STEPS)
         )
     kind = _STEPS[name]
     settings = {key: value for key, value in row.items() if key != "step"}
@@ -217,25 +220,16 @@ def _known(what: str, data: Mapping[str, Any], names: tuple[str, ...]) -> None:
     for key in data:
         if key not in names:
             raise RecipeError(
-                f"The {what} has no setting `{key}`.", expected=", ".join(names), next_step=_close(key, names)
+                f"The {what} has no setting `{key}`.", expected=", ".join(names), next_step=close_name(key, names)
             )
 
 
-def _close(name: str, names: Sequence[str] | Mapping[str, object]) -> str:
-    close = get_close_matches(name, list(names), n=1)
-    return f"Did you mean `{close[0]}`?" if close else ""
-
-
-def _is_whole(value: object) -> bool:
-    # True is an int to Python, but nobody means one sample by it.
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _one_of(what: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise RecipeError(
-            f"`{what}` has a value that is not known.",
-            received=repr(value),
-            expected=", ".join(f'"{one}"' for one in allowed),
-            next_step=_close(str(value), allowed),
-        )
+def _plain(step: Step) -> dict[str, object]:
+    """Return a step's settings as JSON knows them."""
+    settings = asdict(step)
+    for name, value in settings.items():
+        if name in _MAPPINGS:
+            settings[name] = dict(value)
+        elif isinstance(value, tuple):
+            settings[name] = list(value)
+    return settings

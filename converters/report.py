@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 
+from converters.account import Entry, gzip_size
 from converters.tflite.gates import GateResult
 from converters.verify import Comparison
+from edgeinfer.evaluate import Evaluation
+from edgeinfer.model.summary import summarize
 from edgeinfer.timing import Latency
 
 
@@ -43,6 +45,19 @@ class StepRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Account:
+    """What every step cost.
+
+    Attributes:
+        measured_on: In words: test data, or what had to do in its place.
+        entries: The original first.
+    """
+
+    measured_on: str
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """The account of a conversion.
 
@@ -54,6 +69,8 @@ class Report:
         rows: The float model, if it was converted for comparison, and the result.
         gates: What the file satisfies.
         comparison: What quantization cost; None if it was not verified.
+        judged_on: In words: what the comparison ran on.
+        account: What every step cost; None for a recipe that only quantizes, without test data.
         calibration: Count, unit and fingerprint of the calibration samples; empty for a scheme without them.
         warnings: Sentences that the user should read.
     """
@@ -67,6 +84,8 @@ class Report:
     comparison: Comparison | None
     calibration: dict[str, object]
     warnings: tuple[str, ...] = ()
+    judged_on: str = "held-out calibration samples"
+    account: Account | None = None
 
     def to_json(self) -> dict[str, object]:
         """Return what `edgeinfer-convert --json` prints, without the output's path."""
@@ -81,6 +100,13 @@ class Report:
             "target": self.target,
             "steps": [row.to_json() for row in self.rows],
             **compared,
+            "judged_on": self.judged_on if self.comparison is not None else None,
+            "account": None
+            if self.account is None
+            else {
+                "measured_on": self.account.measured_on,
+                "steps": [entry.to_json() for entry in self.account.entries],
+            },
             "gates": [{"name": gate.name, "ok": gate.ok, "detail": gate.detail} for gate in self.gates],
             "calibration": self.calibration,
             "warnings": list(self.warnings),
@@ -88,10 +114,14 @@ class Report:
 
     def __str__(self) -> str:
         lines = [f"{self.model}: {self.scheme}, {self.io} at both ends, for {self.target}", "", *self._table()]
+        if self.account is not None:
+            lines += ["", *_account_table(self.account)]
         if self.comparison is not None:
-            lines += ["", *_verdict(self.comparison)]
-        else:
+            lines += ["", *_verdict(self.comparison, self.judged_on)]
+        elif self.account is None:
             lines += ["", "Not verified: nothing is known of the accuracy of this file."]
+        else:
+            lines += ["", "No gate: the recipe has no Verify."]
         lines += [f"Warning: {warning}" for warning in self.warnings]
         return "\n".join(lines)
 
@@ -109,8 +139,7 @@ class Report:
                     *self._measured(number),
                 ]
             )
-        widths = [max(len(row[column]) for row in cells) for column in range(len(heads))]
-        return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+        return _aligned(cells)
 
     def _measured(self, number: int) -> tuple[str, str]:
         comparison = self.comparison
@@ -119,33 +148,79 @@ class Report:
         evaluation = (comparison.original, comparison.quantized)[number]
         times = (comparison.original_latency, comparison.quantized_latency)[number]
         if evaluation is None:
-            return "no labels", milliseconds(times)
+            return "no validation data", milliseconds(times)
         low, high = evaluation.top1_interval
         return f"{evaluation.top1:.2%} ({low:.2%} to {high:.2%})", milliseconds(times)
 
 
-def _verdict(comparison: Comparison) -> list[str]:
+def _verdict(comparison: Comparison, judged_on: str) -> list[str]:
     lines = []
     if comparison.drop is not None and comparison.drop_interval is not None:
         low, high = comparison.drop_interval
         lines.append(
             f"Drop {100 * comparison.drop:+.2f} points (95 % interval {100 * low:+.2f} to {100 * high:+.2f}), "
-            f"{comparison.samples} labelled samples."
+            f"{comparison.samples} labelled samples ({judged_on})."
         )
     if comparison.agreement is not None and comparison.agreement_interval is not None:
         low, high = comparison.agreement_interval
-        only = "" if comparison.drop is not None else " This is agreement, not accuracy: the data has no labels."
+        only = "" if comparison.drop is not None else " This is agreement, not accuracy: no validation data was given."
         lines.append(
             f"Both answer the same on {comparison.agreement:.2%} (95 % interval {low:.2%} to {high:.2%}) "
-            f"of {comparison.samples} samples.{only}"
+            f"of {comparison.samples} samples ({judged_on}).{only}"
         )
     if comparison.error is not None:
         lines.append(
             f"The outputs differ by {comparison.error:.2%} (root mean square, of the float outputs) "
-            f"on {comparison.samples} samples. This is an error, not an accuracy."
+            f"on {comparison.samples} samples ({judged_on}). This is an error, not an accuracy."
         )
     lines.append(f"Measured with {comparison.engine}, 1 thread, on this machine: not the device's latency.")
     return lines
+
+
+def _account_table(account: Account) -> list[str]:
+    heads = ["step", "parameters", "MACs", "bytes", "gzip", "float", "quantized (95 % interval)", "agreement"]
+    cells = [[*heads, "latency", "seconds"]]
+    for row in account.entries:
+        same, error = row.quantized.agreement, row.quantized.error
+        cells.append(
+            [
+                row.step,
+                f"{row.parameters:,}",
+                f"{row.macs:,}",
+                f"{row.size_bytes:,}",
+                f"{row.gzip_bytes:,}",
+                _top1(row.plain.quantized, interval=False),
+                _top1(row.quantized.quantized, interval=True),
+                f"{same:.2%}" if same is not None else f"error {error or 0.0:.2%}",
+                f"x {row.latency_ratio:.2f}",
+                f"{row.seconds:.1f}",
+            ]
+        )
+    lines = [
+        *_aligned(cells),
+        f"Every state as a file, measured on {account.entries[0].quantized.samples} samples of {account.measured_on}. "
+        "Agreement is with the original float model; latency is that of the quantized file against the original's, "
+        "in turns.",
+    ]
+    return [*lines, *(f"{row.step}: {note}" for row in account.entries for note in row.notes)]
+
+
+def _top1(evaluation: Evaluation | None, *, interval: bool) -> str:
+    if evaluation is None:
+        return "no labels"
+    low, high = evaluation.top1_interval
+    return f"{evaluation.top1:.2%}" + (f" ({low:.2%} to {high:.2%})" if interval else "")
+
+
+def _aligned(cells: list[list[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+
+
+def step_row(step: str, tflite: bytes, seconds: float) -> StepRow:
+    """Return the row of a file."""
+    summary = summarize(tflite)
+    return StepRow(step, len(tflite), gzip_size(tflite), summary.parameters, summary.macs, seconds)
 
 
 def milliseconds(times: Latency) -> str:
@@ -156,9 +231,3 @@ def milliseconds(times: Latency) -> str:
 def kibibytes(size_bytes: int) -> str:
     """Return a size for people."""
     return f"{size_bytes / 1024:,.1f} KiB"
-
-
-def gzip_size(data: bytes) -> int:
-    """Return the size of these bytes as a gzip file at level 9 (18 bytes of frame around a deflate stream)."""
-    squeezed = zlib.compressobj(9, zlib.DEFLATED, 31)
-    return len(squeezed.compress(data)) + len(squeezed.flush())

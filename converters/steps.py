@@ -41,6 +41,9 @@ Ranges = Literal["minmax", "percentile", "mse"]
 Fallback = Literal["int16x8", "float32"]
 
 
+_AGREEMENT = 0.9
+
+
 @dataclass(frozen=True, slots=True)
 class Fit:
     """What all training steps of a recipe have in common.
@@ -269,6 +272,12 @@ class Quantize:
         for name in ("equalize", "correct_bias"):
             if not isinstance(getattr(self, name), bool):
                 raise RecipeError(f"`{name}` is yes or no.", received=repr(getattr(self, name)), expected="True, False")
+        if self.epochs and self.ranges != "minmax":
+            raise RecipeError(
+                "Quantization-aware training learns the ranges.",
+                received=f"epochs={self.epochs}, ranges={self.ranges!r}",
+                expected="one of them",
+            )
         usual = Quantize.__dataclass_fields__
         for name in ("epochs", "ranges", "equalize", "correct_bias", "fallback"):
             if self.scheme != "int8" and getattr(self, name) != usual[name].default:
@@ -277,6 +286,11 @@ class Quantize:
                     received=f'scheme="{self.scheme}", {name}={getattr(self, name)!r}',
                     expected='scheme="int8"',
                 )
+
+    @property
+    def prepared(self) -> bool:
+        """Whether the Keras model is changed, or its activations are measured, before the converter sees it."""
+        return self.epochs > 0 or self.ranges != "minmax" or self.equalize or self.correct_bias
 
     def ends(self, usual: Io) -> Io:
         """Return what `io` comes to on a target whose int8 files usually have `usual` at both ends."""
@@ -289,19 +303,27 @@ class Verify:
 
     Attributes:
         max_drop: Accuracy that may be lost, absolute, 0..1; needs labelled validation data.
-        min_agreement: Share of samples on which both models must answer the same class, 0..1; the gate where there is
-            no validation data. Real int8 models agree on 95 % and more, a wrongly calibrated one on 10 to 60 %.
+        min_agreement: Share of samples on which both models must answer the same class, 0..1. None is 0.9 where there
+            is no validation data, and no gate where there is: a pruned model may answer otherwise and as well. Real
+            int8 models agree on 95 % and more, a wrongly calibrated one on 10 to 60 %.
         max_error: Difference of the outputs, root mean square over that of the float outputs, 0..1; the gate where
             there are no classes. Outputs that have nothing to do with each other differ by 1 and more.
     """
 
     max_drop: float = 0.01
-    min_agreement: float = 0.9
+    min_agreement: float | None = None
     max_error: float = 0.5
 
     def __post_init__(self) -> None:
         for name in ("max_drop", "min_agreement", "max_error"):
-            check_share(name, getattr(self, name), example=", e.g. 0.01 for one point")
+            if name != "min_agreement" or self.min_agreement is not None:
+                check_share(name, getattr(self, name), example=", e.g. 0.01 for one point")
+
+    def needed_agreement(self, *, labelled: bool) -> float:
+        """Return the share on which both models must agree; 0 where only the accuracy counts."""
+        if self.min_agreement is not None:
+            return self.min_agreement
+        return 0.0 if labelled else _AGREEMENT
 
 
 Step = Prune | FineTune | Distill | Quantize | Verify

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from time import perf_counter_ns
@@ -12,9 +13,9 @@ from numpy.typing import NDArray
 
 from converters.errors import AccuracyDropError
 from converters.recipe import Verify
-from edgeinfer.dataset import Dataset, match_classes, sample_name
+from edgeinfer.dataset import Dataset, match_classes, matches_by_name, sample_name
 from edgeinfer.errors import InputError, MetadataError
-from edgeinfer.evaluate import Evaluation, score
+from edgeinfer.evaluate import FEWEST_SAMPLES, Evaluation, label_doubt, score
 from edgeinfer.intervals import drop_interval, share_interval
 from edgeinfer.model.metadata import InputSpec
 from edgeinfer.pipeline import Pipeline, Postprocess, Preprocess
@@ -49,6 +50,7 @@ class Comparison:
         error: Root mean square of the outputs' difference over that of the float outputs; None for classes.
         original_latency: Of one invoke of the float file, milliseconds, one thread, interleaved with the other.
         quantized_latency: Of the converted file.
+        doubt: Why the labels may not fit the model, where there are too few samples to refuse them; else "".
     """
 
     samples: int
@@ -62,6 +64,7 @@ class Comparison:
     error: float | None
     original_latency: Latency
     quantized_latency: Latency
+    doubt: str = ""
 
     def to_json(self) -> dict[str, object]:
         """Return the part of `edgeinfer-convert --json` that speaks of accuracy and latency."""
@@ -95,7 +98,7 @@ def compare(
     quantized: bytes,
     data: Dataset,
     *,
-    class_offset: int = 0,
+    class_offset: int | None = None,
     progress: ProgressReport | None = None,
 ) -> Comparison:
     """Run two files over the same samples and compare their answers.
@@ -109,7 +112,9 @@ def compare(
         progress: Called after every sample.
 
     Raises:
-        InputError: There are no samples, one does not fit the model, or the data has classes that the model has not.
+        InputError: There are no samples, one does not fit the model, the data has classes that the model has not, or 20
+            labels and more do not fit what the float model answers (`edgeinfer.evaluate.label_doubt`): a drop between
+            two models of which none is ever right would be no drop, whatever quantization cost.
         MetadataError: There are pictures, and the files do not say how to normalize.
         DamagedModelError: The engine refuses a file.
     """
@@ -133,11 +138,10 @@ def compare(
 def judge(comparison: Comparison, step: Verify) -> AccuracyDropError | None:
     """Return what a gate says of a comparison: an error that is ready to be raised, or None.
 
-    Accuracy counts where the data has labels, agreement where the model has classes, the error share elsewhere.
+    Accuracy counts where the data has labels, agreement where it has none or the step asks for it, the error share
+    where there are no classes.
     """
-    if comparison.drop is not None and comparison.drop_interval is not None:
-        if comparison.drop <= step.max_drop:
-            return None
+    if comparison.drop is not None and comparison.drop_interval is not None and comparison.drop > step.max_drop:
         low, high = comparison.drop_interval
         few = f" With {comparison.samples} samples the drop is not sure: take more." if low <= step.max_drop else ""
         return AccuracyDropError(
@@ -148,13 +152,16 @@ def judge(comparison: Comparison, step: Verify) -> AccuracyDropError | None:
             next_step=f'Try the scheme "int16x8", more calibration samples, or a higher `max_drop`.{few}',
         )
     if comparison.agreement is not None:
-        if comparison.agreement >= step.min_agreement:
+        needed = step.needed_agreement(labelled=comparison.drop is not None)
+        if comparison.agreement >= needed:
             return None
         return AccuracyDropError(
             "The converted model answers differently from the float model too often.",
             received=f"agreement on {comparison.agreement:.2%} of {comparison.samples} samples",
-            expected=f"at least {step.min_agreement:.2%}",
-            next_step="Give labelled validation data to see what it costs, and check the calibration data.",
+            expected=f"at least {needed:.2%}",
+            next_step="Check the calibration data. Where the accuracy is what counts: a lower `min_agreement`."
+            if comparison.drop is not None
+            else "Give labelled validation data to see what it costs, and check the calibration data.",
         )
     if comparison.error is None or comparison.error <= step.max_error:
         return None
@@ -167,8 +174,31 @@ def judge(comparison: Comparison, step: Verify) -> AccuracyDropError | None:
     )
 
 
+def cautions(comparison: Comparison, step: Verify) -> tuple[str, ...]:
+    """Return what a gate cannot see with this data, one sentence each; empty where there is nothing to say.
+
+    Args:
+        comparison: What was measured.
+        step: The gate.
+    """
+    said = [comparison.doubt] if comparison.doubt else []
+    if comparison.drop_interval is not None and step.max_drop > 0:
+        low, high = comparison.drop_interval
+        width = high - low
+        if width > step.max_drop:
+            # An interval narrows with the square root of the samples; two digits are all that such a forecast is worth.
+            wanted = comparison.samples * (width / step.max_drop) ** 2
+            unit = 10 ** max(0, math.floor(math.log10(wanted)) - 1)
+            said.append(
+                f"{comparison.samples} labelled samples show the drop no more closely than {100 * low:.2f} to "
+                f"{100 * high:.2f} points, wider than the {100 * step.max_drop:.2f} that may be lost: about "
+                f"{math.ceil(wanted / unit) * unit:,} samples would do."
+            )
+    return tuple(said)
+
+
 def _compare_classes(
-    pair: tuple[Runtime, Runtime], data: Dataset, class_offset: int, progress: ProgressReport | None
+    pair: tuple[Runtime, Runtime], data: Dataset, class_offset: int | None, progress: ProgressReport | None
 ) -> Comparison:
     spec = pair[0].outputs[0]
     truth = None
@@ -180,8 +210,12 @@ def _compare_classes(
     same = int((first[:, 0] == second[:, 0]).sum())
     samples = len(data)
     scores: list[Evaluation] = []
-    drop = interval = None
+    drop = interval = doubt = None
     if truth is not None:
+        offset = None if matches_by_name(data, spec.labels) else class_offset or 0
+        doubt = label_doubt(first[:, 0], truth, class_count(spec), name=data.name, class_offset=offset)
+        if doubt is not None and samples >= FEWEST_SAMPLES:
+            raise doubt
         scores = [
             score(answers, truth, class_count(spec), model.timing())
             for answers, model in zip((first, second), models, strict=True)
@@ -201,6 +235,7 @@ def _compare_classes(
         error=None,
         original_latency=models[0].timing().invoke,
         quantized_latency=models[1].timing().invoke,
+        doubt="" if doubt is None else f"{doubt.message} {doubt.received}. {doubt.next_step}",
     )
 
 

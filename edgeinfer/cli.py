@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 import traceback
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeinfer import __version__
 from edgeinfer.command import Parser, picture_options, run_command, talk_options
-from edgeinfer.errors import EdgeInferError
+from edgeinfer.errors import EdgeInferError, naming
 from edgeinfer.model.metadata import Resize
 
 if TYPE_CHECKING:
@@ -70,7 +71,11 @@ def build_parser() -> argparse.ArgumentParser:
         "data", type=Path, help="class folders, a folder with labels.csv, or an .npz (x, y or jpeg, offset, label)"
     )
     evaluate.add_argument(
-        "--class-offset", type=int, default=0, metavar="N", help="added to classes given as numbers (default 0)"
+        "--class-offset",
+        type=int,
+        metavar="N",
+        help="added to classes given as numbers: 1 where the model has a background class in front (default: 0, "
+        "refused where it is doubtful)",
     )
     _model_options(evaluate)
     picture_options(evaluate)
@@ -105,6 +110,9 @@ def _classifier(options: argparse.Namespace, top_k: int) -> Pipeline[Classificat
     from edgeinfer.pipeline import classifier
 
     runtime = _runtime(options)
+    normalization = tuple(options.normalization) if options.normalization else None
+    if normalization is not None:
+        _say_override(normalization, runtime)
     resize = None
     if options.resize or options.filter:
         own = runtime.input.resize
@@ -112,10 +120,22 @@ def _classifier(options: argparse.Namespace, top_k: int) -> Pipeline[Classificat
     return classifier(
         runtime,
         labels=read_labels(options.labels) if options.labels else None,
-        normalization=tuple(options.normalization) if options.normalization else None,
+        normalization=normalization,
         resize=resize,
         top_k=top_k,
     )
+
+
+def _say_override(given: tuple[float, float], runtime: Runtime) -> None:
+    """Warn where the command line contradicts what the file says of its normalization."""
+    for own in (spec.normalization for spec in runtime.inputs):
+        if own is None:
+            continue
+        pairs = zip(given, (own.mean, own.std), strict=True)
+        if any(abs(one - other) > 1e-6 * abs(other) for one, other in pairs):  # the file holds float32
+            logging.getLogger(__name__).warning(
+                "--normalization %g %g takes the place of the file's own, %g %g.", *given, own.mean, own.std
+            )
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -153,15 +173,23 @@ def _run(options: argparse.Namespace) -> int:
             }
             print(json.dumps(line), flush=True)
         else:
-            print(f"{picture}  " + "  ".join(f"{row.label} {row.confidence:.3f}" for row in found), flush=True)
+            # What would be printed as 0.000 says nothing, but an answer has one class at least.
+            shown = [row for place, row in enumerate(found) if place == 0 or row.confidence >= 0.0005]
+            print(f"{picture}  " + "  ".join(f"{_quoted(row.label)} {row.confidence:.3f}" for row in shown), flush=True)
     return worst
+
+
+def _quoted(label: str) -> str:
+    """Return a label so that it is seen where it ends: in quotes where it holds a comma, quotes or two blanks."""
+    return json.dumps(label, ensure_ascii=False) if any(mark in label for mark in (",", '"', "  ")) else label
 
 
 def _inspect(options: argparse.Namespace) -> int:
     from edgeinfer.files import read_bytes
     from edgeinfer.model.summary import summarize
 
-    summary = summarize(read_bytes(options.model))
+    with naming(options.model):
+        summary = summarize(read_bytes(options.model))
     print(json.dumps(summary.to_json()) if options.json else f"{options.model}\n{summary}")
     return 0
 
@@ -193,11 +221,13 @@ def _bench(options: argparse.Namespace) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     from edgeinfer.dataset import open_dataset
     from edgeinfer.evaluate import evaluate
+    from edgeinfer.model.metadata import read_labels
     from edgeinfer.progress import terminal_progress
 
     result = evaluate(
         _classifier(options, 5),
         open_dataset(options.data),
+        labels=read_labels(options.labels) if options.labels else None,
         class_offset=options.class_offset,
         progress=terminal_progress(quiet=options.quiet or options.json),
     )

@@ -7,17 +7,19 @@ import io
 import json
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn, get_args
+from typing import Any, NoReturn, get_args
 
-from edgeinfer.errors import EdgeInferError, InputError, OutputError
+from edgeinfer.errors import EdgeInferError, InputError, OutputError, close_name
 from edgeinfer.model.specs import Filter, ResizeMode
 
 INTERRUPTED = 130
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 class _Talk(logging.Handler):
@@ -29,7 +31,23 @@ class _Talk(logging.Handler):
 
 
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` whose complaints go the way of all errors, so that `--json` holds for them too."""
+    """An `ArgumentParser` whose complaints go the way of all errors, so that `--json` holds for them too.
+
+    Misspelt options, commands and choices are answered with what was probably meant.
+    """
+
+    def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
+        """Refuse what is not known at once: of a sub-command its own parser knows the usage, the one above does not.
+
+        Raises:
+            InputError: There is an argument that this parser does not know.
+        """
+        namespace, unknown = super().parse_known_args(*arguments, **options)
+        if unknown:
+            option = next((word for word in unknown if word.startswith("-")), "").partition("=")[0]
+            known = [name for action in self._actions for name in action.option_strings]
+            raise self._complaint(f"unrecognized arguments: {' '.join(unknown)}", close_name(option, known))
+        return namespace, unknown
 
     def error(self, message: str) -> NoReturn:
         """Raise the complaint instead of exiting.
@@ -37,7 +55,17 @@ class Parser(argparse.ArgumentParser):
         Raises:
             InputError: Always.
         """
-        raise InputError(message, expected=" ".join(self.format_usage().split()), next_step=f"{self.prog} --help")
+        wrong = re.search(r"invalid choice: '([^']*)'", message)
+        known = [str(name) for action in self._actions for name in action.choices or ()]
+        raise self._complaint(message, close_name(wrong[1], known) if wrong else "")
+
+    def _complaint(self, message: str, meant: str) -> InputError:
+        line = f"{self.prog} --help"
+        return InputError(
+            message,
+            expected=" ".join(self.format_usage().split()),
+            next_step=f"{meant} See {line}" if meant else line,
+        )
 
 
 def run_command(run: Callable[[], int], arguments: Sequence[str]) -> int:
@@ -50,15 +78,11 @@ def run_command(run: Callable[[], int], arguments: Sequence[str]) -> int:
     Returns:
         The exit code: the command's own, that of an `EdgeInferError`, 3 for a system's failure, 130 after Ctrl-C.
     """
-    level = os.environ.get("EDGEINFER_LOG_LEVEL", "WARNING").upper()
-    logging.basicConfig(format="%(name)s: %(message)s", handlers=[_Talk()])
-    for package in ("edgeinfer", "converters"):  # not the root: Pillow's own lines help nobody
-        known = level in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-        logging.getLogger(package).setLevel(level if known else "WARNING")
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A label or a file's name may hold letters that the terminal lacks: better an escape than no answer.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        _start_logging()
         with _libraries_silenced(silenced="--debug" not in arguments):
             code = run()
         sys.stdout.flush()
@@ -76,6 +100,25 @@ def run_command(run: Callable[[], int], arguments: Sequence[str]) -> int:
         if "--debug" in arguments:
             raise
         return _report(OutputError(f"The system refused: {error.strerror or error}", received=str(error)), arguments)
+
+
+def _start_logging() -> None:
+    """Write log lines of both packages on standard error, from the level on that the environment names.
+
+    Raises:
+        InputError: There is no such level.
+    """
+    level = os.environ.get("EDGEINFER_LOG_LEVEL") or "WARNING"
+    if level.upper() not in _LEVELS:
+        raise InputError(
+            "This log level is not known.",
+            received=f'EDGEINFER_LOG_LEVEL="{level}"',
+            expected=", ".join(one.lower() for one in _LEVELS),
+            next_step=close_name(level, [one.lower() for one in _LEVELS]),
+        )
+    logging.basicConfig(format="%(name)s: %(message)s", handlers=[_Talk()])
+    for package in ("edgeinfer", "converters"):  # not the root: Pillow's own lines help nobody
+        logging.getLogger(package).setLevel(level.upper())
 
 
 @contextmanager

@@ -116,44 +116,48 @@ def open_dataset(path: str | Path) -> Dataset:
 
 
 def match_classes(
-    data: Dataset, labels: Sequence[str], class_count: int, *, class_offset: int = 0
+    data: Dataset, labels: Sequence[str], class_count: int, *, class_offset: int | None = None
 ) -> NDArray[np.int64]:
     """Return the truth in the model's own counting.
 
     Names beat numbers: where every class name of the data is one of the model's labels (case, spaces, `_` and `-`
-    ignored), they are matched by name; where none is, class i of the data is class `i + class_offset` of the model.
-    Some but not all is a misspelt name, which would count wrongly in silence.
+    ignored), they are matched by name. Else class i of the data is class `i + class_offset` of the model, if the data
+    gives numbers, the model has no labels, or an offset is given. Names that count wrongly in silence are refused.
 
     Args:
         data: Labelled data.
         labels: The model's, index by index; may be empty.
         class_count: How many classes the model tells apart.
-        class_offset: 1 where the model counts a background class in front of the data's classes.
+        class_offset: 1 where the model counts a background class in front of the data's classes, 0 where both count
+            alike. None is 0, but refuses what is likely to be another: names that are none of the labels, and numbers
+            for a model whose first label is "background".
 
     Returns:
         (n,) int64.
 
     Raises:
-        InputError: The data has no labels, no samples, more classes than the model, or names of which only some are
-            the model's.
+        InputError: The data has no labels, no samples, more classes than the model, names of which only some are
+            the model's, or, without an offset, names or numbers that may count otherwise than the model.
     """
     if data.truth is None:
         raise InputError(f"`{data.name}` has no labels.", expected=f"labelled data: {FORMATS}")
     if not len(data):
         raise InputError(f"`{data.name}` holds no samples.", expected=FORMATS)
-    index = {_plain(label): number for number, label in reversed(list(enumerate(labels)))}
-    unknown = [name for name in data.classes if _plain(name) not in index]
-    if 0 < len(unknown) < len(data.classes):
+    unknown = _unknown_names(data, labels)
+    if matches_by_name(data, labels):
+        index = {_plain(label): number for number, label in reversed(list(enumerate(labels)))}
+        truth = np.array([index[_plain(name)] for name in data.classes], dtype=np.int64)[data.truth]
+    elif 0 < len(unknown) < len(data.classes):
         raise InputError(
             f"Some classes of `{data.name}` are none of the model's labels.",
             received=", ".join(unknown[:5]),
             expected="the names that the labels have",
             next_step="Rename these classes, or give the labels in use with --labels.",
         )
-    if data.classes and not unknown:
-        truth = np.array([index[_plain(name)] for name in data.classes], dtype=np.int64)[data.truth]
     else:
-        truth = data.truth + class_offset
+        if class_offset is None:
+            _check_numbers(data, labels, int(data.truth.max()), class_count)
+        truth = data.truth + (class_offset or 0)
     if truth.min() < 0 or truth.max() >= class_count:
         raise InputError(
             f"`{data.name}` has classes that the model has not.",
@@ -162,6 +166,37 @@ def match_classes(
             next_step="Check --labels and --class-offset.",
         )
     return truth
+
+
+def matches_by_name(data: Dataset, labels: Sequence[str]) -> bool:
+    """Return whether every class of the data is one of the model's labels, so that no offset counts."""
+    return bool(data.classes) and not _unknown_names(data, labels)
+
+
+def _unknown_names(data: Dataset, labels: Sequence[str]) -> list[str]:
+    known = {_plain(label) for label in labels}
+    return [name for name in data.classes if _plain(name) not in known]
+
+
+def _check_numbers(data: Dataset, labels: Sequence[str], highest: int, class_count: int) -> None:
+    """Refuse to count by number where that is likely to be wrong and nobody has said how to count."""
+    if labels and any(not _WHOLE.fullmatch(name) for name in data.classes):
+        raise InputError(
+            f"The classes of `{data.name}` are none of the model's labels.",
+            received=", ".join(data.classes[:5]),
+            expected=f"names out of the model's {len(labels)} labels: {', '.join(labels[:5])} ...",
+            next_step="Rename the classes, or give the labels in use with --labels. If the classes in the order of "
+            "their names are the model's: --class-offset 0 (1 with a background class in front).",
+        )
+    # Data that reaches the last class counts the background too: one more would be beyond the model.
+    if labels and _plain(labels[0]) == "background" and highest < class_count - 1:
+        raise InputError(
+            f"The model counts a background class in front, and `{data.name}` may not.",
+            received=f'classes given as numbers, the highest {highest}; label 0 is "{labels[0]}"',
+            expected=f"0 to {class_count - 1}, as the model counts",
+            next_step="Say --class-offset 1 where the data counts without the background, --class-offset 0 where it "
+            "counts with it.",
+        )
 
 
 def _plain(name: str) -> str:

@@ -16,10 +16,15 @@ Every class is also the builtin that it resembles, so `except ValueError` works 
     └─ converters.ConversionError(ValueError) exit 3
        ├─ RecipeError                exit 2
        ├─ CalibrationError           exit 2
+       ├─ TrainingError              exit 3
        └─ AccuracyDropError          exit 1
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 
 class EdgeInferError(Exception):
@@ -129,3 +134,31 @@ class OutputError(EdgeInferError, OSError):
     """A result cannot be written: the disk is full, or the place does not take it."""
 
     exit_code = 3
+
+
+@contextmanager
+def naming(path: Path | None) -> Iterator[None]:
+    """Put a model file's name in front of what is wrong with it, where the code inside knows bytes only.
+
+    Args:
+        path: The file; None (a model that came as bytes) leaves errors as they are.
+    """
+    try:
+        yield
+    except ModelError as error:
+        if path is None or f"`{path.name}`" in error.message:
+            raise
+        raise error.named(f"`{path.name}`") from error
+
+
+def close_name(name: str, names: Iterable[str]) -> str:
+    """Return a question that names what was probably meant, or "".
+
+    Example:
+        >>> close_name("litret", ["litert", "tflite-runtime"])
+        'Did you mean `litert`?'
+    """
+    from difflib import get_close_matches  # only a mistake needs it
+
+    close = get_close_matches(name.casefold(), list(names), n=1)
+    return f"Did you mean `{close[0]}`?" if close else ""

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinfer.dataset import Dataset, match_classes, sample_name
+from edgeinfer.dataset import Dataset, match_classes, matches_by_name, sample_name
 from edgeinfer.errors import InputError
-from edgeinfer.intervals import share_interval
+from edgeinfer.intervals import drop_interval, share_interval
 from edgeinfer.pipeline import Pipeline
 from edgeinfer.postprocess.classify import class_count
 from edgeinfer.progress import Progress, ProgressReport
 from edgeinfer.results import Classifications
 from edgeinfer.timing import Timing
+
+# Below this, a good model may look like chance: of 19 samples of two classes, 13 right prove nothing.
+FEWEST_SAMPLES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +96,18 @@ def evaluate(
     pipeline: Pipeline[Classifications],
     data: Dataset,
     *,
-    class_offset: int = 0,
+    labels: Sequence[str] | None = None,
+    class_offset: int | None = None,
     progress: ProgressReport | None = None,
 ) -> Evaluation:
     """Run a classifier over labelled data and count.
 
+    What `label_doubt` says of 20 samples and more is logged as a warning.
+
     Args:
         pipeline: From `classifier`, with `top_k` of 5 for a top-5 share.
         data: From `open_dataset` or `from_arrays`, labelled.
+        labels: Names of the model's classes; None takes the file's.
         class_offset: Added to classes that are matched by number; see `match_classes`.
         progress: Called after every sample.
 
@@ -107,9 +115,59 @@ def evaluate(
         InputError: The data has no labels, classes that the model has not, or a sample that cannot be read.
     """
     spec = pipeline.runtime.outputs[0]
-    truth = match_classes(data, spec.labels, class_count(spec), class_offset=class_offset)
+    names = spec.labels if labels is None else labels
+    truth = match_classes(data, names, class_count(spec), class_offset=class_offset)
     found = answers(pipeline, data, progress=progress)
+    offset = None if matches_by_name(data, names) else class_offset or 0
+    doubt = label_doubt(found[:, 0], truth, class_count(spec), name=data.name, class_offset=offset)
+    if doubt is not None and len(truth) >= FEWEST_SAMPLES:
+        logging.getLogger(__name__).warning("%s", doubt)
     return score(found, truth, class_count(spec), pipeline.timing)
+
+
+def label_doubt(
+    found: NDArray[np.int64], truth: NDArray[np.int64], classes: int, *, name: str, class_offset: int | None
+) -> InputError | None:
+    """Return an error that is ready to be raised where labels do not fit a model's answers, or None.
+
+    They do not fit where every class one higher or one lower would make the model right twice as often, surely more
+    often than now and than chance; or where the model is not surely right more often than chance, `1 / classes`. Sure
+    is what a 95 % interval says, so that few samples prove little.
+
+    Args:
+        found: (samples,) the class that the model answers.
+        truth: (samples,) the class of the data, in the model's counting.
+        classes: How many the model tells apart.
+        name: Of the data.
+        class_offset: That is in `truth` already; None where classes were matched by name.
+    """
+    samples, right = len(truth), found == truth
+    hits, chance = int(right.sum()), 1 / classes
+    for shift, direction in ((1, "higher"), (-1, "lower")):
+        if not 0 <= truth.min() + shift <= truth.max() + shift < classes:
+            continue
+        shifted = found == truth + shift
+        low, _ = drop_interval(int((shifted & ~right).sum()), int((right & ~shifted).sum()), samples)
+        sure = low > 0 and share_interval(int(shifted.sum()), samples)[0] > chance
+        if sure and shifted.sum() >= 2 * hits:
+            return InputError(
+                f"The labels of `{name}` count the classes otherwise than the model.",
+                received=f"{hits} of {samples} answers are right as the labels stand, {int(shifted.sum())} with every "
+                f"class one {direction}",
+                next_step="The model's labels stand one line off: a class in front is missing or too many."
+                if class_offset is None
+                else f"Say `--class-offset {class_offset + shift}` (`class_offset={class_offset + shift}`).",
+            )
+    low, high = share_interval(hits, samples)
+    if low > chance:
+        return None
+    return InputError(
+        f"The labels of `{name}` do not fit the model: it is not surely right more often than chance.",
+        received=f"{hits} of {samples} answers right, {hits / samples:.2%} (95 % interval {low:.2%} to {high:.2%})",
+        expected=f"an interval above {chance:.2%}, chance among {classes} classes",
+        next_step="Check that the labels count the model's classes in the model's order, and that the normalization "
+        "is that of the training. If both are right, the model has learnt nothing, or the samples are too few.",
+    )
 
 
 def score(found: NDArray[np.int64], truth: NDArray[np.int64], classes: int, timing: Timing) -> Evaluation:

@@ -13,12 +13,13 @@ from edgeinfer.errors import InputError, InputFileError, OutputError
 LIMIT_BYTES = 512 * 1024 * 1024
 
 
-def read_bytes(path: str | Path, *, limit_bytes: int = LIMIT_BYTES) -> bytes:
+def read_bytes(path: str | Path, *, limit_bytes: int = LIMIT_BYTES, expected: str = "") -> bytes:
     """Return a file's content.
 
     Args:
         path: The file.
         limit_bytes: Refuse more than this; the default is 512 MiB, half of a small device's memory.
+        expected: What an empty file should have held, for its error.
 
     Raises:
         InputFileError: The file is missing, empty, a folder, or cannot be read.
@@ -51,7 +52,9 @@ def read_bytes(path: str | Path, *, limit_bytes: int = LIMIT_BYTES) -> bytes:
         raise InputFileError(
             "The file is empty.",
             received=f"`{place}`, 0 bytes",
-            next_step="Copy it again; the copy broke off.",
+            expected=expected,
+            # What people write by hand was not copied.
+            next_step="" if expected else "If it was copied, copy it again: nothing has arrived.",
         )
     return data
 

@@ -95,6 +95,10 @@ class Pipeline(Generic[Result]):
         """Median and percentiles of the stages, over the latest 1000 frames."""
         return self._stopwatch.timing()
 
+    def __repr__(self) -> str:
+        """Return the model and what stands before and behind it."""
+        return f"Pipeline({self.runtime!r}, pre={_called(self._pre)}, post={_called(self._post)})"
+
     def latest_ms(self) -> dict[str, float]:
         """Return the stages of the latest frame: "read", "pre", "invoke", "post", in milliseconds."""
         return self._stopwatch.latest_ms()
@@ -206,6 +210,12 @@ def _class_output(runtime: Runtime) -> OutputSpec:
         expected="one input and one output of shape (1, classes)",
         next_step="Use `Pipeline(Runtime(...), pre=..., post=...)` with a post-processing of your own.",
     )
+
+
+def _called(step: Callable[..., Any]) -> str:
+    """Return a function's name, that of the function which made it, or an object's class."""
+    name: str = getattr(step, "__qualname__", type(step).__qualname__)
+    return name.split(".<locals>")[0]
 
 
 def _name(runtime: Runtime) -> str:

@@ -42,6 +42,9 @@ class ConvertRequest:
             was taken off. Needed where a file holds pixels.
         per_tensor_dense: One scale per Dense weight under "dynamic". tflite-runtime 2.14 refuses the other form
             (FULLY_CONNECTED version 12).
+        ranges: Of activations: (layer name, low, high), in the units of the model, low <= 0 <= high. The file has
+            these ranges to the last bit; tensors without one get theirs from the calibration data, which is needed in
+            any case: without it ops stay float. Names are those of `converters.quantize.scales`.
     """
 
     output: Path
@@ -50,6 +53,7 @@ class ConvertRequest:
     calibration: tuple[Path, ...] = ()
     normalization: tuple[float, float] | None = None
     per_tensor_dense: bool = False
+    ranges: tuple[tuple[str, float, float], ...] = ()
 
     def __post_init__(self) -> None:
         for what, value, allowed in (
@@ -72,6 +76,12 @@ class ConvertRequest:
                 f'The scheme "{self.scheme}" needs calibration data.',
                 received="none",
                 expected="one `.npy` file per input",
+            )
+        if self.ranges and self.scheme != "int8":
+            raise ConversionError(
+                "Ranges of activations are 8-bit ranges.",
+                received=f'scheme="{self.scheme}" with {len(self.ranges)} ranges',
+                expected='scheme="int8"',
             )
 
 

@@ -213,6 +213,6 @@ def new_builder() -> Any:
         raise MissingDependencyError(
             "Writing metadata needs the package `flatbuffers`.",
             received=str(error),
-            next_step="pip install 'edgeinfer[convert]'",
+            next_step="pip install flatbuffers",  # a device can annotate too, and has no room for the whole extra
         ) from error
     return Builder(1024)

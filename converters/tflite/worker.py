@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from converters.errors import ConversionError
+from converters.load import Kind
 from converters.quantize.ptq import ConvertFacts, ConvertRequest, Frozen, freeze, quantize
+from converters.quantize.scales import Ranges
 from edgeinfer.errors import EdgeInferError, MissingDependencyError, OutputError
 
 __all__ = ["FOLDER_VARIABLE", "main"]
@@ -69,10 +71,11 @@ class Session:
 
     def __init__(self) -> None:
         self._frozen: Frozen | None = None
+        self._keras: tuple[Path, Kind] | None = None
 
     def load(self, path: str, kind: str, with_tf_keras: bool) -> Any:
         """Read a model and freeze it; only the frozen function stays in memory."""
-        self._frozen = None
+        self._frozen, self._keras = None, None
         _require_tensorflow()
         from converters.load import load_keras, load_tf_keras
         from converters.savedmodel import load_saved_model
@@ -82,9 +85,24 @@ class Session:
         elif kind == "savedmodel":
             loaded = load_saved_model(Path(path))
         else:
-            loaded = load_keras(Path(path), "keras" if kind == "keras" else "h5")
+            file: tuple[Path, Kind] = Path(path), "keras" if kind == "keras" else "h5"
+            loaded = load_keras(*file)
+            self._keras = file
         self._frozen = freeze(loaded)
         return dataclasses.replace(loaded.facts, inputs=self._frozen.inputs, outputs=self._frozen.outputs)
+
+    def _with_ranges(self, ranges: Ranges) -> Frozen:
+        """Read the model once more, with ranges built in: keeping it would cost the memory of its weights."""
+        from converters.load import load_keras
+
+        if self._keras is None:
+            raise ConversionError(
+                "Ranges of activations go by layers, and this model does not say its layers.",
+                received="a SavedModel",
+                expected="a `.keras` or `.h5` file",
+                next_step='Save the model with `model.save("model.keras")`.',
+            )
+        return freeze(load_keras(self._keras[0], self._keras[1], ranges))
 
     def convert(self, fields: dict[str, Any]) -> ConvertFacts:
         """Convert the model that was loaded last and write the file."""
@@ -97,10 +115,12 @@ class Session:
                 "output": Path(fields["output"]),
                 "calibration": tuple(Path(one) for one in fields["calibration"]),
                 "normalization": None if normalization is None else (normalization[0], normalization[1]),
+                "ranges": tuple((str(name), float(low), float(high)) for name, low, high in fields["ranges"]),
             }
         )
         start = time.perf_counter()
-        data, samples = quantize(self._frozen, request)
+        frozen = self._with_ranges(request.ranges) if request.ranges else self._frozen
+        data, samples = quantize(frozen, request)
         seconds = time.perf_counter() - start
         try:
             request.output.write_bytes(data)

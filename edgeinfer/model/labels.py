@@ -43,7 +43,7 @@ def read_labels(path: str | Path) -> tuple[str, ...]:
         InputError: It is larger than 8 MiB, not UTF-8, or has no line.
     """
     try:
-        labels = parse_labels(read_bytes(path, limit_bytes=MOST_LABEL_BYTES).decode())
+        labels = parse_labels(read_bytes(path, limit_bytes=MOST_LABEL_BYTES, expected="one class a line").decode())
     except UnicodeDecodeError as error:
         raise InputError(
             "The label file is not UTF-8.",

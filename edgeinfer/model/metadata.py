@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar, get_args
 
-from edgeinfer.errors import DamagedModelError, MetadataError
+from edgeinfer.errors import DamagedModelError, MetadataError, naming
 from edgeinfer.files import read_bytes
 from edgeinfer.model.activation import output_activation
 from edgeinfer.model.attached import ENTRY_NAME, ModelNotes, TensorNotes, read_files, read_notes
@@ -85,10 +85,10 @@ def read(source: str | Path | bytes | ModelFile) -> ModelMetadata:
         DamagedModelError: It is no TFLite file, or damaged.
         MetadataError: It contradicts itself, or was written by a newer edgeinfer.
     """
-    if isinstance(source, ModelFile):
-        model = source
-    else:
-        model = parse(source if isinstance(source, bytes) else read_bytes(source))
+    if isinstance(source, (str, Path)):
+        with naming(Path(source)):
+            return read(parse(read_bytes(source)))
+    model = source if isinstance(source, ModelFile) else parse(source)
     notes = _notes(model)
     files = read_files(model.data)
     record = _record(files.get(JSON_NAME))

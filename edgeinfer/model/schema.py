@@ -158,9 +158,13 @@ def _refuse_other_formats(data: bytes) -> None:
     known = (
         (
             b"PK\x03\x04",
-            "a zip or a `.keras` file: convert it first, `edgeinfer-convert model.keras -o model.tflite`",
+            "a zip or a `.keras` file: convert it first, "
+            "`edgeinfer-convert model.keras --calibration photos/ -o model.tflite`",
         ),
-        (b"\x89HDF", "a Keras `.h5` file: convert it first, `edgeinfer-convert model.h5 -o model.tflite`"),
+        (
+            b"\x89HDF",
+            "a Keras `.h5` file: convert it first, `edgeinfer-convert model.h5 --calibration photos/ -o model.tflite`",
+        ),
         (b"version https://git-lfs", "a Git LFS pointer: fetch the file itself, `git lfs pull`"),
         (b"<", "a web page: the download went wrong, fetch the raw file"),
     )

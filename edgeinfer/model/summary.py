@@ -92,7 +92,10 @@ class Summary:
         lines.extend(f"input     {_tensor_line(one)}{_input_words(one)}" for one in self.inputs)
         lines.extend(f"output    {_tensor_line(one)}{_output_words(one)}" for one in self.outputs)
         lines.append(f"size      {self.size_bytes / 1024:.1f} KiB, {self.parameters:,} parameters, {self.macs:,} MACs")
-        lines.append(f"runtime   {self.min_runtime_version or 'version not stated'}")
+        lowest = self.min_runtime_version
+        # The converter's own claim: the ops' versions below decide.
+        said = f"minimum runtime {lowest} (as the converter wrote it)" if lowest else "minimum runtime not stated"
+        lines.append(f"runtime   {said}")
         lines.extend(f"op        {one.count:4d} x {one.op} v{one.version}" for one in self.ops)
         return "\n".join(lines)
 

@@ -138,8 +138,15 @@ def _read_file(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
+    except IsADirectoryError as error:
+        raise InputFileError(
+            f"`{path}` is a folder, not a picture.",
+            expected="a picture file",
+            next_step=f"Name the pictures in it, e.g. `{path / '*.jpg'}` on the command line.",
+        ) from error
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        raise InputFileError(f"The picture `{path}` cannot be read.", received=str(error), expected="a file") from error
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputFileError(f"The picture `{path}` cannot be read.", received=reason, expected="a file") from error
     if len(data) > MAX_FILE_BYTES:
         raise InputError(
             f"`{path}` is too large for a picture.",
@@ -185,8 +192,11 @@ def _open(data: bytes, name: str) -> PillowImage.Image:
             received=f"{counted[1]} pixels" if counted else "more than Pillow opens",
             expected=f"at most {MAX_PIXELS} pixels",
         ) from error
+    except pillow.UnidentifiedImageError as error:
+        # Pillow's own words name the object in memory and not what is wrong.
+        raise _unreadable(name, f"{len(data)} bytes that begin with {data[:8]!r}") from error
     except Exception as error:  # on garbage the plugins raise whatever happens first: struct.error, KeyError, ...
-        raise _unreadable(name, error) from error
+        raise _unreadable(name, f"{type(error).__name__}: {error}") from error
     _check_size(*picture.size, name)
     return picture
 
@@ -200,10 +210,10 @@ def _check_size(width: int, height: int, name: str) -> None:
         )
 
 
-def _unreadable(name: str, error: Exception) -> InputError:
+def _unreadable(name: str, received: str) -> InputError:
     return InputError(
         f"{name} cannot be read as a picture: it is damaged, cut off, or of another kind.",
-        received=f"{type(error).__name__}: {error}",
+        received=received,
         expected=f"a file of one of these kinds: {', '.join(_FORMATS)}",
     )
 
@@ -244,7 +254,7 @@ def _from_pillow(picture: Any, name: str = "The picture") -> Image:
     except InputError:
         raise
     except Exception as error:  # a damaged file makes the decoders raise OSError, ValueError, SyntaxError, ...
-        raise _unreadable(name, error) from error
+        raise _unreadable(name, f"{type(error).__name__}: {error}") from error
 
 
 def _rgb(picture: Any, name: str) -> Image:

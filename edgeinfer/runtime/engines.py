@@ -21,7 +21,14 @@ from typing import Any, Literal, Protocol, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinfer.errors import DamagedModelError, EdgeInferError, MissingDependencyError, UnsupportedOpError
+from edgeinfer.errors import (
+    DamagedModelError,
+    EdgeInferError,
+    InputError,
+    MissingDependencyError,
+    UnsupportedOpError,
+    close_name,
+)
 
 EngineName = Literal["litert", "tflite-runtime", "tensorflow"]
 
@@ -91,7 +98,8 @@ def find_engine(name: str | None = None) -> Engine:
         name: None reads `EDGEINFER_ENGINE`, and without it takes the first of LiteRT, tflite-runtime, TensorFlow.
 
     Raises:
-        MissingDependencyError: It is not installed, or cannot run beside the installed NumPy.
+        InputError: There is no engine of this name.
+        MissingDependencyError: It is not installed.
     """
     wanted = name or os.environ.get("EDGEINFER_ENGINE") or None
     if wanted is None:
@@ -104,8 +112,11 @@ def find_engine(name: str | None = None) -> Engine:
             next_step=install_line(),
         )
     if wanted not in get_args(EngineName):
-        raise MissingDependencyError(
-            "This engine is not known.", received=f'"{wanted}"', expected=", ".join(get_args(EngineName))
+        raise InputError(
+            "This engine is not known.",
+            received=f'"{wanted}"' if name else f'EDGEINFER_ENGINE="{wanted}"',
+            expected=", ".join(get_args(EngineName)),
+            next_step=close_name(wanted, get_args(EngineName)),
         )
     known = cast(EngineName, wanted)
     if not _is_installed(known):

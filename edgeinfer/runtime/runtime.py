@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinfer.errors import DamagedModelError, DeviceError, EdgeInferError, InputError
+from edgeinfer.errors import DamagedModelError, DeviceError, EdgeInferError, InputError, close_name, naming
 from edgeinfer.files import read_bytes, sha256
 from edgeinfer.model.check import check
 from edgeinfer.model.metadata import InputSpec, ModelMetadata, OutputSpec, read
@@ -20,6 +20,9 @@ from edgeinfer.quantization import dequantize
 from edgeinfer.runtime.engines import Engine, Interpreter, engine_error, find_engine, open_interpreter
 from edgeinfer.runtime.own_input import stored_input
 from edgeinfer.runtime.trial import try_first
+
+# Hardware that people name and that is no slip of the pen.
+_OTHER_DEVICES = ("edgetpu", "gpu", "npu", "tpu")
 
 
 class Runtime:
@@ -37,7 +40,8 @@ class Runtime:
         DamagedModelError: It is not a TFLite file, is damaged, or stops the engine.
         UnsupportedOpError: The engine does not know an op, or this version of it.
         MetadataError: The file contradicts itself.
-        DeviceError: The device is not known.
+        InputError: There is no engine or device of this name, or `threads` is out of range.
+        DeviceError: The device is not there.
         MissingDependencyError: No engine is installed.
 
     An interpreter belongs to one thread at a time; make one `Runtime` per thread.
@@ -65,12 +69,13 @@ class Runtime:
         self.sha256 = sha256(data)
         self.size_bytes = len(data)
         self.engine: Engine = find_engine(engine)
-        file = check(data, ceilings(self.engine.name, self.engine.version))
-        self.metadata: ModelMetadata = read(file)
         source = data if self.path is None else self.path
-        if trial if trial is not None else not self.engine.verifies:
-            try_first(source, sha256=self.sha256, engine=self.engine)
-        self._interpreter = self._open(source)
+        with naming(self.path):
+            file = check(data, ceilings(self.engine.name, self.engine.version))
+            self.metadata: ModelMetadata = read(file)
+            if trial if trial is not None else not self.engine.verifies:
+                try_first(source, sha256=self.sha256, engine=self.engine)
+            self._interpreter = self._open(source)
         if _stamp(self.path) != stamp:
             raise DamagedModelError(
                 "The file changed while it was loaded: what was checked is not what the engine has.",
@@ -255,14 +260,18 @@ def _stamp(path: Path | None) -> tuple[int, ...]:
 
 def _device(device: str | None) -> str:
     chosen = device or os.environ.get("EDGEINFER_DEVICE") or "cpu"
-    if chosen != "cpu":
-        raise DeviceError(
-            "This version runs models on the CPU only.", received=f'device="{chosen}"', expected='device="cpu"'
-        )
-    return chosen
+    if chosen == "cpu":
+        return chosen
+    received = f'device="{chosen}"' if device else f'EDGEINFER_DEVICE="{chosen}"'
+    if chosen.split(":")[0] in _OTHER_DEVICES:
+        raise DeviceError("This version runs models on the CPU only.", received=received, expected='device="cpu"')
+    raise InputError(
+        "This device is not known.", received=received, expected='"cpu"', next_step=close_name(chosen, ["cpu"])
+    )
 
 
 def _threads(threads: int | None) -> int:
+    name = "threads"
     if threads is None:
         text = os.environ.get("EDGEINFER_THREADS")
         if not text:
@@ -270,7 +279,10 @@ def _threads(threads: int | None) -> int:
         try:
             threads = int(text)
         except ValueError as error:
-            raise InputError("`EDGEINFER_THREADS` is no whole number.", received=repr(text)) from error
+            raise InputError(
+                "`EDGEINFER_THREADS` is no whole number.", received=repr(text), expected="1 to 256"
+            ) from error
+        name = "EDGEINFER_THREADS"
     if not 1 <= threads <= 256:
-        raise InputError("`threads` is out of range.", received=str(threads), expected="1 to 256")
+        raise InputError(f"`{name}` is out of range.", received=str(threads), expected="1 to 256")
     return threads

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -14,9 +15,10 @@ import numpy as np
 import pytest
 
 from converters.errors import ConversionError
+from converters.legacy import explain_load_failure
 from converters.load import TensorFacts, model_kind, save_live_model
 from converters.tflite.process import ConverterProcess
-from edgeinfer.errors import InputFileError
+from edgeinfer.errors import DamagedModelError, InputFileError, OutputError
 
 
 def test_the_content_and_not_the_name_says_what_a_file_is(tmp_path: Path) -> None:
@@ -38,12 +40,10 @@ def test_a_missing_file_is_an_input_file_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "received"),
     [
-        (b"", "an empty file"),
         (b"hello world", "begins with"),
         (b"\x1c\0\0\0TFL3", "converted already"),
-        (b"PK\x03\x04 and no more", "cut off"),
     ],
-    ids=["empty", "text", "tflite", "half a zip"],
+    ids=["text", "tflite"],
 )
 def test_a_file_that_is_no_model_is_refused_without_starting_tensorflow(
     tmp_path: Path, content: bytes, received: str
@@ -53,6 +53,21 @@ def test_a_file_that_is_no_model_is_refused_without_starting_tensorflow(
     with pytest.raises(ConversionError) as caught:
         model_kind(path)
     assert received in caught.value.received
+
+
+@pytest.mark.parametrize(
+    ("content", "received"),
+    [(b"", "an empty file"), (b"PK\x03\x04 and no more", "a zip file that was cut off")],
+    ids=["empty", "half a zip"],
+)
+def test_a_file_that_was_cut_off_is_damaged_without_starting_tensorflow(
+    tmp_path: Path, content: bytes, received: str
+) -> None:
+    path = tmp_path / "model.keras"
+    path.write_bytes(content)
+    with pytest.raises(DamagedModelError, match=r"model\.keras` was cut off") as caught:
+        model_kind(path)
+    assert (caught.value.received, caught.value.exit_code) == (received, 4)
 
 
 def test_a_directory_that_is_no_saved_model_is_refused(tmp_path: Path) -> None:
@@ -221,6 +236,56 @@ def test_a_file_with_weights_only_is_refused(keras: Any, converter: ConverterPro
     model.save_weights(tmp_path / "model.weights.h5")
     with pytest.raises(ConversionError, match="weights only"):
         converter.load(tmp_path / "model.weights.h5")
+
+
+@pytest.mark.tensorflow
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
+@pytest.mark.parametrize("share", [0.2, 0.6, 0.99])
+def test_an_h5_file_that_was_cut_off_is_damaged(
+    keras: Any, converter: ConverterProcess, small_models: dict[str, Path], tmp_path: Path, share: float
+) -> None:
+    whole = tmp_path / "whole.h5"
+    keras.models.load_model(small_models["rescaled"]).save(whole)
+    (tmp_path / "cut.h5").write_bytes(whole.read_bytes()[: int(whole.stat().st_size * share)])
+    with pytest.raises(DamagedModelError, match=r"cut\.h5` is damaged or was cut off"):
+        converter.load(tmp_path / "cut.h5")
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("inside", ["config.json", "model.weights.h5"])
+def test_a_keras_file_with_damage_inside_is_damaged(
+    converter: ConverterProcess, small_models: dict[str, Path], tmp_path: Path, inside: str
+) -> None:
+    # A byte of the file's content is turned round; the zip's directory stays whole.
+    data = bytearray(small_models["rescaled"].read_bytes())
+    with zipfile.ZipFile(small_models["rescaled"]) as archive:
+        entry = archive.getinfo(inside)
+    start = entry.header_offset + 30 + len(inside)
+    for place in range(start, start + entry.compress_size, 40):
+        data[place] ^= 0xFF
+    (tmp_path / "flipped.keras").write_bytes(data)
+    with pytest.raises(DamagedModelError, match=r"flipped\.keras` is damaged or was cut off"):
+        converter.load(tmp_path / "flipped.keras")
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize(("inside", "share"), [("config.json", 0.5), ("model.weights.h5", 0.7)])
+def test_a_keras_file_that_was_packed_of_half_files_is_damaged(
+    converter: ConverterProcess, small_models: dict[str, Path], tmp_path: Path, inside: str, share: float
+) -> None:
+    with zipfile.ZipFile(small_models["rescaled"]) as archive, zipfile.ZipFile(tmp_path / "half.keras", "w") as half:
+        for name in archive.namelist():
+            content = archive.read(name)
+            half.writestr(name, content[: int(len(content) * share)] if name == inside else content)
+    with pytest.raises(DamagedModelError, match=r"half\.keras` is damaged or was cut off"):
+        converter.load(tmp_path / "half.keras")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_temporary_folder_that_is_full_is_no_damage(number: int) -> None:
+    found = explain_load_failure(OSError(number, os.strerror(number), "/tmp/model.h5"), Path("m.h5"))
+    assert isinstance(found, OutputError)
+    assert "TMPDIR" in found.next_step
 
 
 @pytest.mark.tensorflow

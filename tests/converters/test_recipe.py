@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from converters.errors import RecipeError
-from converters.recipe import Quantize, Recipe, Verify
+from converters.recipe import Distill, FineTune, Fit, Prune, Quantize, Recipe, Verify
 from edgeinfer.errors import InputError, InputFileError, OutputError
 
 SHARES = st.floats(0, 1)
@@ -85,15 +85,40 @@ def test_any_recipe_comes_back_from_json(recipe: Recipe) -> None:
 
 
 def test_json_says_the_schema_the_target_and_every_setting() -> None:
-    assert Recipe((Quantize("int8", io="uint8", samples=64), Verify(max_drop=0.5)), seed=9).to_json() == {
+    said = Recipe((Quantize("int8", io="uint8", samples=64), Verify(max_drop=0.5)), seed=9).to_json()
+    assert said == {
         "schema": 1,
         "target": "cpu",
         "seed": 9,
+        "fit": {"batch_size": 128, "schedule": "cosine", "augment": []},
         "steps": [
-            {"step": "quantize", "scheme": "int8", "io": "uint8", "samples": 64},
-            {"step": "verify", "max_drop": 0.5, "min_agreement": 0.9, "max_error": 0.5},
+            {
+                "step": "quantize",
+                "scheme": "int8",
+                "io": "uint8",
+                "samples": 64,
+                "epochs": 0,
+                "learning_rate": 1e-4,
+                "ranges": "minmax",
+                "equalize": False,
+                "correct_bias": False,
+                "fallback": {},
+            },
+            {"step": "verify", "max_drop": 0.5, "min_agreement": None, "max_error": 0.5},
         ],
     }
+
+
+def test_patterns_of_layers_are_an_object_in_json() -> None:
+    recipe = Recipe((Prune(sparsity=0.5, layers={"block_3*": 0.25}, skip=("stem",)), Quantize()))
+    said = json.loads(json.dumps(recipe.to_json()))
+    assert (said["steps"][0]["layers"], said["steps"][0]["skip"]) == ({"block_3*": 0.25}, ["stem"])
+    assert Recipe.from_json(said) == recipe
+
+
+def test_what_all_training_steps_share_travels_with_the_recipe() -> None:
+    recipe = Recipe((FineTune(), Quantize()), fit=Fit(batch_size=32, augment=("flip",)))
+    assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
 
 
 def test_settings_that_json_leaves_out_have_their_defaults() -> None:
@@ -182,7 +207,7 @@ def test_a_recipe_file_that_is_too_large_is_not_called_bad_json(
             "The step `quantize` has no setting `sample`",
             "Did you mean `samples`?",
         ),
-        ({"step": [{"step": "quantize"}]}, "The recipe has no setting `step`", "Did you mean `steps`?"),
+        ({"step_list": [{"step": "quantize"}]}, "The recipe has no setting `step_list`", "Did you mean `steps`?"),
         (
             {"steps": [{"step": "quantize", "scheme": "int16"}]},
             "`scheme` has a value that is not known",
@@ -205,7 +230,14 @@ def test_a_wrong_word_is_answered_with_the_closest_one(data: dict[str, Any], mes
 def test_a_word_like_no_other_is_answered_with_all_that_are_known() -> None:
     with pytest.raises(RecipeError) as caught:
         Recipe.from_json({"steps": [{"step": "zzz"}]})
-    assert (caught.value.expected, caught.value.next_step) == ("quantize, verify", "")
+    assert (caught.value.expected, caught.value.next_step) == ("prune, finetune, distill, quantize, verify", "")
+
+
+@pytest.mark.parametrize("data", [{"scheme": "int8"}, {"step": "prune", "macs": 0.5}], ids=["a setting", "a step"])
+def test_one_step_in_the_place_of_a_recipe_is_called_so(data: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError, match="list of steps") as caught:
+        Recipe.from_json(data)
+    assert '{"steps": [' in caught.value.expected
 
 
 # --- what is refused when it is made --------------------------------------------------------------
@@ -251,9 +283,11 @@ def test_integer_ends_go_with_full_int8_only(scheme: Any, io: Any) -> None:
         ((), "quantizes exactly once"),
         ((Verify(),), "quantizes exactly once"),
         ((Quantize(), Quantize()), "quantizes exactly once"),
-        ((Verify(), Quantize()), "Verify stands before Quantize"),
+        ((Verify(), Quantize()), "Verify stands in front"),
+        ((Quantize(), FineTune()), "FineTune stands behind Quantize"),
+        ((Prune(macs=0.5), Quantize(), Distill()), "Distill stands behind Quantize"),
     ],
-    ids=["empty", "Verify alone", "two Quantize", "Verify first"],
+    ids=["empty", "Verify alone", "two Quantize", "Verify first", "FineTune last", "Distill last"],
 )
 def test_an_impossible_order_is_refused_and_said(steps: Any, words: str) -> None:
     with pytest.raises(RecipeError, match=words) as caught:

@@ -51,6 +51,7 @@ def report(comparison: Comparison | None = LABELLED, **changes: Any) -> Report:
         "comparison": comparison,
         "calibration": {"samples": 100, "sha256": "ab"},
         "warnings": ("Only 9 calibration samples.",),
+        "judged_on": "validation data",
     }
     return Report(**(values | changes))
 
@@ -81,15 +82,15 @@ def test_the_columns_stand_below_each_other() -> None:
 
 def test_the_drop_stands_below_with_its_interval_and_samples() -> None:
     text = str(report())
-    assert "Drop +1.50 points (95 % interval -1.00 to +4.00), 200 labelled samples." in text
-    assert "Both answer the same on 95.00% (95 % interval 91.00% to 97.00%) of 200 samples." in text
+    assert "Drop +1.50 points (95 % interval -1.00 to +4.00), 200 labelled samples (validation data)." in text
+    assert "Both answer the same on 95.00% (95 % interval 91.00% to 97.00%) of 200 samples (validation data)." in text
     assert "not accuracy" not in text
 
 
 def test_agreement_without_labels_is_said_to_be_no_accuracy() -> None:
     text = str(report(UNLABELLED))
-    assert "This is agreement, not accuracy: the data has no labels." in text
-    assert "no labels" in lines_of(report(UNLABELLED))[3]
+    assert "This is agreement, not accuracy: no validation data was given." in text
+    assert "no validation data" in lines_of(report(UNLABELLED))[3]
     assert "Drop" not in text
 
 

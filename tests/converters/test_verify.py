@@ -14,7 +14,7 @@ from tiny_flatbuffer import Scalar
 
 from converters import verify
 from converters.recipe import Verify
-from converters.verify import compare, judge
+from converters.verify import Comparison, cautions, compare, judge
 from edgeinfer.dataset import Dataset, from_arrays
 from edgeinfer.errors import InputError, MetadataError
 from edgeinfer.intervals import share_interval
@@ -268,11 +268,23 @@ def test_labels_for_a_model_that_is_no_classification_are_refused() -> None:
 def test_a_drop_is_judged_where_there_are_labels() -> None:
     data = Dataset("colours", photos(RED, GREEN, DARK, DARK, BLUE), np.array([0, 1, 3, 3, 0]))
     found = compare(file(), three_classes(), data)  # a drop of 2 in 5
-    assert judge(found, Verify(max_drop=0.4, min_agreement=1.0)) is None
+    assert judge(found, Verify(max_drop=0.4, min_agreement=0.6)) is None
     failed = judge(found, Verify(max_drop=0.39, min_agreement=0.0))
     assert failed is not None
     assert "40.00 points" in failed.received
     assert "take more" in failed.next_step  # the interval of five samples reaches below any limit
+
+
+def test_agreement_is_judged_beside_the_drop() -> None:
+    # Every truth is blue, so both are right on the one blue picture: no drop, and they agree on 3 in 5.
+    data = Dataset("colours", photos(RED, GREEN, DARK, DARK, BLUE), np.array([2, 2, 2, 2, 2]))
+    found = compare(file(), three_classes(), data)
+    assert found.drop == 0.0
+    assert judge(found, Verify(min_agreement=0.6)) is None
+    failed = judge(found, Verify(min_agreement=0.61))
+    assert failed is not None
+    assert "60.00%" in failed.received
+    assert "min_agreement" in failed.next_step
 
 
 def test_agreement_is_judged_where_there_are_none() -> None:
@@ -291,3 +303,80 @@ def test_the_error_share_is_judged_where_there_are_no_classes() -> None:
     failed = judge(far, Verify())
     assert failed is not None
     assert "60.00%" in failed.received
+
+
+# --- labels that do not fit the model -------------------------------------------------------------
+
+
+def colours_in_turn(samples: int, truth: tuple[int, ...]) -> Dataset:
+    """Red, green, blue, red, ... and what the labels say of them."""
+    classes = np.arange(samples) % 3
+    return Dataset("colours", photos(*classes), np.array(truth)[classes])
+
+
+def test_labels_that_have_nothing_to_do_with_the_model_are_refused() -> None:
+    with pytest.raises(InputError, match="do not fit the model") as caught:
+        compare(file(), file(dtype="int8"), colours_in_turn(24, (3, 3, 3)))
+    assert "0 of 24 answers right" in caught.value.received
+    assert "25.00%" in caught.value.expected
+    assert "normalization" in caught.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("shown", "truth", "offset"), [((GREEN, BLUE, DARK), (0, 1, 2), 1), ((RED, GREEN, BLUE), (1, 2, 3), -1)]
+)
+def test_labels_that_count_one_beside_the_model_are_refused_with_the_offset(
+    shown: tuple[int, ...], truth: tuple[int, ...], offset: int
+) -> None:
+    data = Dataset("colours", photos(*shown * 8), np.array(truth * 8))
+    with pytest.raises(InputError, match="count the classes otherwise") as caught:
+        compare(file(), file(dtype="int8"), data)
+    assert "0 of 24 answers are right" in caught.value.received
+    assert f"--class-offset {offset}" in caught.value.next_step
+    assert compare(file(), file(dtype="int8"), data, class_offset=offset).drop == 0.0
+
+
+def test_few_samples_are_compared_with_a_caution() -> None:
+    found = compare(file(), file(dtype="int8"), colours_in_turn(19, (3, 3, 3)))
+    assert found.drop == 0.0
+    (first, _) = cautions(found, Verify())
+    assert first == found.doubt
+    assert "0 of 19 answers right" in first
+
+
+def test_labels_that_fit_leave_no_doubt() -> None:
+    found = compare(file(), file(dtype="int8"), colours_in_turn(24, (0, 1, 2)))
+    assert (found.doubt, found.drop) == ("", 0.0)
+
+
+def test_names_that_are_no_labels_are_refused_unless_an_offset_says_how_they_count() -> None:
+    data = Dataset("names", photos(RED, GREEN), np.array([0, 1]), ("n01440764", "n01491361"))
+    with pytest.raises(InputError, match="none of the model's labels"):
+        compare(file(), file(), data)
+    assert compare(file(), file(), data, class_offset=0).drop == 0.0
+
+
+# --- cautions -------------------------------------------------------------------------------------
+
+
+def measured(samples: int, interval: tuple[float, float] | None) -> Comparison:
+    found = compare(file(), file(), Dataset("colours", photos(RED)))
+    return dataclasses.replace(found, samples=samples, drop=0.0, drop_interval=interval)
+
+
+def test_an_interval_wider_than_the_drop_that_may_be_lost_is_said_with_the_samples_that_would_do() -> None:
+    # Four times too wide: sixteen times the samples.
+    (said,) = cautions(measured(100, (-0.02, 0.02)), Verify(max_drop=0.01))
+    assert said.startswith("100 labelled samples")
+    assert "-2.00 to 2.00 points" in said
+    assert "about 1,600 samples" in said
+    # 2.5 times too wide: 6.25 times 1234 are 7712.5, and a forecast has two digits.
+    (said,) = cautions(measured(1234, (-0.01, 0.015)), Verify(max_drop=0.01))
+    assert "about 7,800 samples" in said
+
+
+def test_an_interval_that_fits_needs_no_caution() -> None:
+    assert cautions(measured(100, (-0.02, 0.02)), Verify(max_drop=0.04)) == ()
+    assert cautions(measured(100, None), Verify()) == ()
+    # No number of samples would do.
+    assert cautions(measured(100, (-0.02, 0.02)), Verify(max_drop=0.0)) == ()

@@ -132,6 +132,45 @@ def test_run_takes_labels_normalization_and_resize_from_the_line(work: Path, cap
     assert lines(capsys)[0]["results"][0]["label"] == "grün"
 
 
+def test_a_normalization_that_contradicts_the_files_own_is_said(
+    work: Path, capsys: Capture, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert call("run", work / "m.tflite", work / "red.png", "--normalization", 0, 255) == 0
+    assert caplog.text == ""
+    assert call("run", work / "m.tflite", work / "red.png", "--normalization", 127.5, 127.5) == 0
+    assert "--normalization 127.5 127.5 takes the place of the file's own, 0 255." in caplog.text
+
+
+def test_as_a_process_the_contradiction_is_on_standard_error(work: Path) -> None:
+    done = edgeinfer("run", work / "m.tflite", work / "red.png", "--json", "--normalization", 0, 1)
+    assert done.returncode == 0
+    assert "takes the place of the file's own" in done.stderr
+    assert json.loads(done.stdout)["results"]
+
+
+def test_run_leaves_out_what_would_be_printed_as_zero(work: Path, capsys: Capture) -> None:
+    assert call("run", work / "m.tflite", work / "red.png", "--top", 4) == 0
+    said = capsys.readouterr().out
+    assert "red 0.99" in said
+    assert " 0.000" not in said
+    assert call("run", work / "m.tflite", work / "red.png", "--top", 4, "--json") == 0
+    assert len(lines(capsys)[0]["results"]) == 4
+
+
+def test_run_quotes_labels_that_do_not_end_where_they_seem_to(work: Path, capsys: Capture) -> None:
+    (work / "names.txt").write_text('red, like "blood"\ngreen tea\nblue\ndark\n')
+    for name, shown in (("red", r'"red, like \"blood\"" 0.99'), ("green", "green tea 0.99")):
+        assert call("run", work / "m.tflite", work / f"{name}.png", "--labels", work / "names.txt") == 0
+        assert f"{name}.png  {shown}" in capsys.readouterr().out
+
+
+def test_a_folder_for_a_picture_is_called_one(work: Path, capsys: Capture) -> None:
+    assert call("run", work / "m.tflite", work) == 2
+    said = capsys.readouterr().err
+    assert "is a folder, not a picture" in said
+    assert "Errno" not in said
+
+
 def test_a_negative_mean_is_no_option(work: Path, capsys: Capture) -> None:
     assert call("run", work / "m.tflite", work / "red.png", "--json", "--normalization", "-1", "2") == 0
     assert lines(capsys)[0]["results"]
@@ -213,6 +252,23 @@ def test_evaluate_counts_numbers_with_the_offset(work: Path, capsys: Capture) ->
     assert lines(capsys)[0]["metrics"] == {"top1": 1.0}
 
 
+def test_evaluate_matches_names_with_the_labels_of_the_line(work: Path, labelled: Path, capsys: Capture) -> None:
+    (work / "names.txt").write_text("green\nred\nblue\ndark\n")
+    assert call("evaluate", work / "m.tflite", labelled, "--labels", work / "names.txt", "--json") == 0
+    # Red and green have changed their names: of four pictures only the blue one is right.
+    assert lines(capsys)[0]["metrics"] == {"top1": 0.25}
+
+
+def test_evaluate_asks_for_the_offset_where_a_background_stands_in_front(work: Path, capsys: Capture) -> None:
+    (work / "names.txt").write_text("background\ngreen\nblue\ndark\n")
+    (work / "labels.csv").write_text("file,class\ngreen.png,0\nblue.png,1\n")
+    words = ("evaluate", work / "m.tflite", work, "--labels", work / "names.txt", "--json")
+    assert call(*words) == 2
+    assert "--class-offset 1" in lines(capsys)[0]["error"]["next"]
+    assert call(*words, "--class-offset", 1) == 0
+    assert lines(capsys)[0]["metrics"] == {"top1": 1.0}
+
+
 def test_evaluate_without_labels_is_wrong_input(work: Path, capsys: Capture) -> None:
     (work / "bad.png").unlink()
     assert call("evaluate", work / "m.tflite", work) == 2
@@ -279,7 +335,7 @@ def test_a_damaged_model_is_exit_4(command: str, tmp_path: Path, capsys: Capture
     (tmp_path / "m.tflite").write_bytes(tiny_models.dense()[:-200])
     more = [tmp_path] if command in ("run", "evaluate") else []
     assert call(command, tmp_path / "m.tflite", *more) == 4
-    assert capsys.readouterr().err.startswith("DamagedModelError: ")
+    assert capsys.readouterr().err.startswith("DamagedModelError: `m.tflite`: ")
 
 
 def test_a_model_with_an_op_that_the_engine_lacks_is_exit_5(tmp_path: Path, capsys: Capture) -> None:
@@ -290,10 +346,48 @@ def test_a_model_with_an_op_that_the_engine_lacks_is_exit_5(tmp_path: Path, caps
     assert capsys.readouterr().err.startswith("UnsupportedOpError: ")
 
 
-@pytest.mark.parametrize("option", [("--engine", "onnx"), ("--device", "edgetpu")])
-def test_a_missing_engine_or_device_is_exit_3(option: tuple[str, str], work: Path, capsys: Capture) -> None:
-    assert call("run", work / "m.tflite", work / "red.png", *option) == 3
+def test_a_missing_device_is_exit_3(work: Path, capsys: Capture) -> None:
+    assert call("run", work / "m.tflite", work / "red.png", "--device", "edgetpu") == 3
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "variable", "meant"),
+    [
+        (("--engine", "litret"), {}, "Did you mean `litert`?"),
+        (("--device", "cup"), {}, "Did you mean `cpu`?"),
+        ((), {"EDGEINFER_ENGINE": "litret"}, "Did you mean `litert`?"),
+        ((), {"EDGEINFER_DEVICE": "cup"}, "Did you mean `cpu`?"),
+        ((), {"EDGEINFER_LOG_LEVEL": "wraning"}, "Did you mean `warning`?"),
+        (("--tpo", "3"), {}, "Did you mean `--top`? See edgeinfer run --help"),
+        (("--resize", "strech"), {}, "Did you mean `stretch`? See edgeinfer run --help"),
+    ],
+    ids=["engine", "device", "EDGEINFER_ENGINE", "EDGEINFER_DEVICE", "EDGEINFER_LOG_LEVEL", "option", "choice"],
+)
+def test_a_misspelt_word_is_exit_2_and_answered_with_the_one_that_was_meant(
+    words: tuple[str, ...],
+    variable: dict[str, str],
+    meant: str,
+    work: Path,
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in variable.items():
+        monkeypatch.setenv(name, value)
+    assert call("run", work / "m.tflite", work / "red.png", *words) == 2
+    said = capsys.readouterr().err
+    assert f"Next: {meant}" in said
+    assert all(name in said for name in variable)
+
+
+def test_a_misspelt_option_is_answered_with_the_usage_of_its_command(capsys: Capture) -> None:
+    assert call("bench", "m.tflite", "--thread-count", 3) == 2
+    assert "Expected: usage: edgeinfer bench" in capsys.readouterr().err
+
+
+def test_a_misspelt_command_is_answered_with_the_one_that_was_meant(capsys: Capture) -> None:
+    assert call("evalute", "m.tflite", "photos") == 2
+    assert "Did you mean `evaluate`? See edgeinfer --help" in capsys.readouterr().err
 
 
 def test_an_interrupt_is_exit_130(work: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:

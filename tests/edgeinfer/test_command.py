@@ -116,8 +116,52 @@ def test_a_parsers_complaint_is_an_input_error_with_the_usage() -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["--colr", "red"], "Did you mean `--colour`?"),
+        (["--clour=red"], "Did you mean `--colour`?"),
+        (["--colour", "rde"], "Did you mean `red`?"),
+        (["some-file", "--numbr", "3"], "Did you mean `--number`?"),
+    ],
+    ids=["option", "option with its value", "choice", "behind a file"],
+)
+def test_a_misspelt_word_is_answered_with_the_one_that_was_meant(words: list[str], meant: str) -> None:
+    parser = Parser(prog="tool")
+    parser.add_argument("file", nargs="?")
+    parser.add_argument("--number", type=int)
+    parser.add_argument("--colour", choices=("red", "blue"))
+    with pytest.raises(errors.InputError) as caught:
+        parser.parse_args(words)
+    assert caught.value.next_step == f"{meant} See tool --help"
+
+
+def test_a_sub_command_complains_with_its_own_usage() -> None:
+    parser = Parser(prog="tool")
+    commands = parser.add_subparsers(parser_class=Parser)
+    commands.add_parser("paint").add_argument("--colour")
+    commands.add_parser("print").add_argument("--pages")
+    with pytest.raises(errors.InputError, match="unrecognized arguments: --clour red") as caught:
+        parser.parse_args(["paint", "--clour", "red"])
+    assert "usage: tool paint" in caught.value.expected
+    assert caught.value.next_step == "Did you mean `--colour`? See tool paint --help"
+    with pytest.raises(errors.InputError) as caught:
+        parser.parse_args(["prnt"])
+    assert caught.value.next_step == "Did you mean `print`? See tool --help"
+
+
+def test_a_misspelt_log_level_is_wrong_input(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EDGEINFER_LOG_LEVEL", "DEBG")
+    assert run_command(lambda: pytest.fail("it ran"), []) == 2
+    said = capsys.readouterr().err
+    assert 'EDGEINFER_LOG_LEVEL="DEBG"' in said
+    assert "Did you mean `debug`?" in said
+
+
+@pytest.mark.parametrize(
     ("level", "expected"),
-    [("DEBUG", logging.DEBUG), ("info", logging.INFO), ("nonsense", logging.WARNING), ("", logging.WARNING)],
+    [("DEBUG", logging.DEBUG), ("info", logging.INFO), ("", logging.WARNING)],
 )
 def test_the_environment_sets_how_much_is_said(level: str, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEINFER_LOG_LEVEL", level)

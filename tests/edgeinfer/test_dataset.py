@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeinfer.dataset import Dataset, from_arrays, match_classes, open_dataset
+from edgeinfer.dataset import Dataset, from_arrays, match_classes, matches_by_name, open_dataset
 from edgeinfer.errors import InputError, InputFileError
 
 
@@ -452,9 +452,42 @@ def test_the_first_of_two_labels_with_one_name_is_taken() -> None:
     assert match_classes(labelled(0, classes=("crane",)), ("ox", "crane", "crane"), 3).tolist() == [1]
 
 
-@pytest.mark.parametrize("labels", [(), ("bird", "fish", "horse")])
-def test_without_the_names_classes_are_numbers(labels: tuple[str, ...]) -> None:
-    assert match_classes(labelled(0, 1, classes=("cat", "dog")), labels, 3).tolist() == [0, 1]
+def test_without_labels_classes_are_numbers() -> None:
+    assert match_classes(labelled(0, 1, classes=("cat", "dog")), (), 3).tolist() == [0, 1]
+
+
+def test_words_of_which_none_is_a_label_are_refused_unless_an_offset_says_how_they_count() -> None:
+    data, labels = labelled(0, 1, classes=("cat", "dog")), ("bird", "fish", "horse")
+    with pytest.raises(InputError, match="none of the model's labels") as caught:
+        match_classes(data, labels, 3)
+    assert caught.value.received == "cat, dog"
+    assert "bird, fish, horse" in caught.value.expected
+    assert "--class-offset 0" in caught.value.next_step
+    assert match_classes(data, labels, 3, class_offset=0).tolist() == [0, 1]
+
+
+def test_names_that_are_numbers_count_by_number() -> None:
+    assert match_classes(labelled(0, 1, classes=("0", "1")), ("bird", "fish", "horse"), 3).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("classes", [(), ("0", "1", "2")], ids=["no names", "numbers as names"])
+def test_numbers_for_a_model_with_a_background_class_need_an_offset(classes: tuple[str, ...]) -> None:
+    data, labels = labelled(0, 2, 1, classes=classes), ("Background", "tench", "shark", "ray")
+    with pytest.raises(InputError, match="background") as caught:
+        match_classes(data, labels, 4)
+    assert "--class-offset 1" in caught.value.next_step
+    assert match_classes(data, labels, 4, class_offset=1).tolist() == [1, 3, 2]
+    assert match_classes(data, labels, 4, class_offset=0).tolist() == [0, 2, 1]
+
+
+def test_numbers_that_reach_the_last_class_count_the_background_too() -> None:
+    assert match_classes(labelled(0, 3), ("background", "tench", "shark", "ray"), 4).tolist() == [0, 3]
+
+
+def test_what_is_matched_by_name_is_said() -> None:
+    assert matches_by_name(labelled(0, classes=("Cat",)), ("dog", "cat"))
+    assert not matches_by_name(labelled(0, classes=("cow",)), ("dog", "cat"))
+    assert not matches_by_name(labelled(0), ("dog", "cat"))
 
 
 def test_the_offset_is_added_to_numbers() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
 import pytest
 
@@ -83,6 +84,25 @@ def test_an_error_says_its_kind_and_parts_as_json() -> None:
         "expected": "`b`",
         "next": "look",
     }
+
+
+def test_a_close_name_is_asked_for_and_a_far_one_is_not() -> None:
+    assert errors.close_name("Tensorflw", ["litert", "tensorflow"]) == "Did you mean `tensorflow`?"
+    assert errors.close_name("onnx", ["litert", "tensorflow"]) == ""
+    assert errors.close_name("", ["litert"]) == ""
+
+
+def test_what_is_wrong_with_a_model_gets_the_files_name_once() -> None:
+    path = Path("folder/birds.tflite")
+    with pytest.raises(errors.DamagedModelError, match=r"^`birds\.tflite`: It is cut\.") as caught, errors.naming(path):
+        raise errors.DamagedModelError("It is cut.", received="3 bytes")
+    assert caught.value.received == "3 bytes"
+    with pytest.raises(errors.DamagedModelError, match=r"^`birds\.tflite` is cut\.$"), errors.naming(path):
+        raise errors.DamagedModelError("`birds.tflite` is cut.")
+    with pytest.raises(errors.DamagedModelError, match=r"^It is cut\.$"), errors.naming(None):
+        raise errors.DamagedModelError("It is cut.")
+    with pytest.raises(errors.InputError, match=r"^Another matter\.$"), errors.naming(path):
+        raise errors.InputError("Another matter.")
 
 
 def test_an_error_can_be_named_and_stays_what_it_is() -> None:

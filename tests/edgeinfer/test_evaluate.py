@@ -11,7 +11,7 @@ import tiny_models
 
 from edgeinfer.dataset import Dataset, from_arrays, open_dataset
 from edgeinfer.errors import InputError, InputFileError
-from edgeinfer.evaluate import answers, evaluate, score
+from edgeinfer.evaluate import answers, evaluate, label_doubt, score
 from edgeinfer.pipeline import Pipeline, classifier
 from edgeinfer.progress import Progress
 from edgeinfer.results import Classifications
@@ -66,6 +66,108 @@ def test_names_are_matched_and_numbers_are_offset() -> None:
     assert evaluate(pipeline, named).top1 == 1.0
     numbered = from_arrays(pictures(GREEN, BLUE), np.array([0, 1]))
     assert evaluate(pipeline, numbered, class_offset=1).top1 == 1.0
+
+
+def test_the_labels_of_the_call_beat_those_of_the_file() -> None:
+    pipeline = colours(labels=("red", "green", "blue", "dark"))
+    data = Dataset("d", list(pictures(RED, BLUE)), np.array([1, 0]), ("blau", "rot"))
+    assert evaluate(pipeline, data, labels=("rot", "grün", "blau", "dunkel")).top1 == 1.0
+    with pytest.raises(InputError, match="none of the model's labels"):
+        evaluate(pipeline, data)
+
+
+# --- labels that do not fit -----------------------------------------------------------------------
+
+
+def doubt(
+    found: np.ndarray | list[int], truth: np.ndarray | list[int], classes: int, class_offset: int | None = 0
+) -> InputError | None:
+    return label_doubt(np.array(found), np.array(truth), classes, name="d", class_offset=class_offset)
+
+
+@pytest.mark.parametrize(("right", "fits"), [(15, True), (14, False), (10, False), (0, False)])
+def test_labels_fit_where_the_model_is_surely_right_more_often_than_chance(right: int, fits: bool) -> None:
+    # Wilson by hand for 20 samples: 15 right are 53.1 % at least, 14 right 48.1 %; chance of two classes is 50 %.
+    truth = np.arange(20) % 2
+    found = np.where(np.arange(20) < right, truth, 1 - truth)
+    said = doubt(found, truth, 2)
+    assert (said is None) is fits
+    if said is not None:
+        assert "chance" in said.message
+        assert f"{right} of 20 answers right" in said.received
+        assert "50.00%" in said.expected
+        assert "normalization" in said.next_step
+        assert "class-offset" not in said.next_step
+
+
+@pytest.mark.parametrize(("shift", "before", "after"), [(1, 0, 1), (-1, 0, -1), (-1, 1, 0)])
+def test_an_offset_that_would_make_the_labels_fit_is_named(shift: int, before: int, after: int) -> None:
+    truth = 1 + np.arange(30) % 8
+    said = doubt(truth + shift, truth, 10, before)
+    assert said is not None
+    assert (
+        f"0 of 30 answers are right as the labels stand, 30 with every class one {'higher' if shift > 0 else 'lower'}"
+        in said.received
+    )
+    assert f"`--class-offset {after}`" in said.next_step
+
+
+def test_a_missing_background_is_seen_through_answers_that_are_right_by_luck() -> None:
+    # 1000 classes of which 7 of 400 are surely more than chance, and 344 would be right with every class one higher.
+    truth = np.arange(400) * 2
+    found = truth + 1
+    found[:7] = truth[:7]
+    found[7:56] = 999
+    said = doubt(found, truth, 1001)
+    assert said is not None
+    assert "7 of 400" in said.received
+    assert "344 with" in said.received
+
+
+def test_an_offset_that_would_fit_no_better_than_chance_is_not_named() -> None:
+    # With every class one lower 8 of 24 are right, which is what chance among four classes gives now and then.
+    said = doubt(np.arange(24) % 3, np.full(24, 3), 4)
+    assert said is not None
+    assert "chance" in said.message
+
+
+def test_an_offset_that_is_not_surely_better_is_not_named() -> None:
+    # 2 of 400 among 1001 classes are surely more than chance, but not surely more than the 1 that is right now.
+    truth, found = np.arange(400) * 2, np.full(400, 1000)
+    found[0] = truth[0]
+    found[1:3] = truth[1:3] + 1
+    said = doubt(found, truth, 1001)
+    assert said is not None
+    assert "chance" in said.message
+
+
+def test_labels_that_are_matched_by_name_are_not_offered_an_offset() -> None:
+    truth = np.arange(30) % 8
+    said = doubt(truth + 1, truth, 10, None)
+    assert said is not None
+    assert "class-offset" not in said.next_step
+    assert "one line off" in said.next_step
+
+
+def test_a_weak_model_whose_mistakes_lie_next_to_the_truth_is_no_doubt() -> None:
+    truth = np.arange(400) % 9
+    found = np.where(np.arange(400) < 160, truth, truth + 1)  # 160 right, 240 one too high: surely more, not twice
+    assert doubt(found, truth, 10) is None
+
+
+def test_labels_of_a_single_class_fit_a_model_that_is_mostly_right() -> None:
+    assert doubt(np.array([3] * 18 + [1] * 2), np.full(20, 3), 10) is None
+
+
+def test_a_measurement_with_labels_that_do_not_fit_warns(caplog: pytest.LogCaptureFixture) -> None:
+    shown = pictures(*[GREEN, BLUE] * 10)
+    evaluate(colours(), from_arrays(shown, np.array([1, 2] * 10)))
+    assert caplog.text == ""
+    evaluate(colours(), from_arrays(shown, np.array([0, 1] * 10)))
+    assert "--class-offset 1" in caplog.text
+    caplog.clear()
+    evaluate(colours(), from_arrays(shown[:19], np.array([0, 1] * 10)[:19]))
+    assert caplog.text == ""
 
 
 def test_the_json_is_that_of_the_interface() -> None:

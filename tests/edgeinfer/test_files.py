@@ -30,8 +30,9 @@ def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
 
 def test_an_empty_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
-    with pytest.raises(InputFileError, match="empty"):
+    with pytest.raises(InputFileError, match="empty") as caught:
         read_bytes(tmp_path / "empty")
+    assert "copy it again" in caught.value.next_step
 
 
 def test_a_path_with_a_zero_byte_is_an_error_of_ours(tmp_path: Path) -> None:

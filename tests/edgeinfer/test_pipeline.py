@@ -136,6 +136,15 @@ def test_one_bad_picture_does_not_disturb_the_next(classify: Pipeline[Classifica
 # --- time -----------------------------------------------------------------------------------------
 
 
+def test_its_repr_says_the_model_and_what_stands_around_it(tmp_path: Path) -> None:
+    (tmp_path / "m.tflite").write_bytes(colours())
+    runtime = Runtime(tmp_path / "m.tflite", threads=1)
+    assert repr(classifier(runtime)) == f"Pipeline({runtime!r}, pre=Preprocessor, post=classifier)"
+    bare = Pipeline(runtime, pre=letterbox(runtime.input), post=lambda outputs, _view: outputs.raw())
+    assert repr(bare).startswith("Pipeline(Runtime(m.tflite, ")
+    assert repr(bare).endswith("post=test_its_repr_says_the_model_and_what_stands_around_it)")
+
+
 def test_timing_counts_frames_and_has_all_stages(classify: Pipeline[Classifications]) -> None:
     assert classify.latest_ms() == {}
     for _ in range(3):

@@ -60,6 +60,11 @@ def test_a_file_is_read(tmp_path: Path) -> None:
 def test_a_file_that_is_missing_not_text_or_blank_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputFileError):
         read_labels(tmp_path / "missing.txt")
+    (tmp_path / "empty").touch()
+    with pytest.raises(InputFileError, match="is empty") as caught:
+        read_labels(tmp_path / "empty")
+    # Written by hand: no copy broke off.
+    assert (caught.value.expected, caught.value.next_step) == ("one class a line", "")
     (tmp_path / "latin").write_bytes("größer".encode("latin-1"))
     with pytest.raises(InputError, match="UTF-8"):
         read_labels(tmp_path / "latin")

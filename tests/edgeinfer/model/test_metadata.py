@@ -326,3 +326,9 @@ def test_the_real_files_of_google_coral(test_data: Path) -> None:
 def test_a_spec_can_be_given_the_normalization_that_it_lacks() -> None:
     (spec,) = read(tiny_models.classifier()).inputs
     assert replace(spec, normalization=Normalization(0, 255)).normalization == Normalization(0, 255)
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "cut.tflite").write_bytes(tiny_models.dense()[:-200])
+    with pytest.raises(DamagedModelError, match=r"^`cut\.tflite`: "):
+        read(tmp_path / "cut.tflite")

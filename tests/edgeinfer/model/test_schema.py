@@ -110,8 +110,8 @@ def test_a_buffer_behind_the_tables_is_found_by_its_offset() -> None:
 @pytest.mark.parametrize(
     ("start", "words"),
     [
-        (b"PK\x03\x04" + bytes(40), "keras"),
-        (b"\x89HDF\r\n\x1a\n" + bytes(40), "h5"),
+        (b"PK\x03\x04" + bytes(40), "edgeinfer-convert model.keras --calibration "),
+        (b"\x89HDF\r\n\x1a\n" + bytes(40), "edgeinfer-convert model.h5 --calibration "),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (b"<!DOCTYPE html><html>", "web page"),
     ],

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 from pathlib import Path
@@ -28,6 +29,12 @@ def test_the_classifier_is_counted_by_hand() -> None:
         OpCount(1, "SOFTMAX", 2, 1),
         OpCount(2, "MEAN", 2, 1),
     )
+
+
+def test_the_runtime_version_is_said_to_be_the_converters_claim() -> None:
+    assert "runtime   minimum runtime 1.14.0 (as the converter wrote it)" in str(summarize(CLASSIFIER)).splitlines()
+    bare = dataclasses.replace(summarize(CLASSIFIER), min_runtime_version=None)
+    assert "runtime   minimum runtime not stated" in str(bare).splitlines()
 
 
 @pytest.mark.parametrize(

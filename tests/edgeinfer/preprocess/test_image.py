@@ -195,6 +195,17 @@ class TestDamage:
         with pytest.raises(InputFileError, match="missing"):
             read_image(tmp_path / "missing.jpg", reader=reader)
 
+    def test_the_systems_error_numbers_are_left_out(self, tmp_path):
+        with pytest.raises(InputFileError) as caught:
+            read_image(tmp_path / "missing.jpg")
+        assert caught.value.received == "No such file or directory"
+
+    def test_a_folder_is_called_one_and_the_way_to_its_pictures_is_shown(self, tmp_path):
+        with pytest.raises(InputFileError, match="is a folder, not a picture") as caught:
+            read_image(tmp_path)
+        assert f"{tmp_path}/*.jpg" in caught.value.next_step
+        assert "Errno" not in str(caught.value)
+
     def test_a_folder_and_a_null_byte_are_input_file_errors(self, tmp_path):
         for path in (tmp_path, "a\0b"):
             with pytest.raises(InputFileError):
@@ -210,8 +221,9 @@ class TestDamage:
         "data", [b"garbage" * 50, b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"%!PS"], ids=repr
     )
     def test_garbage_is_refused(self, reader, data):
-        with pytest.raises(InputError, match="cannot be read as a picture"):
+        with pytest.raises(InputError, match="cannot be read as a picture") as caught:
             read_image(data, reader=reader)
+        assert " at 0x" not in str(caught.value)
 
     @pytest.mark.parametrize("share", [0.3, 0.5, 0.9, 0.999])
     @pytest.mark.parametrize("settings", [{}, {"progressive": True}], ids=["baseline", "progressive"])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tiny_models
 
-from edgeinfer.errors import DamagedModelError, MissingDependencyError, UnsupportedOpError
+from edgeinfer.errors import DamagedModelError, InputError, MissingDependencyError, UnsupportedOpError
 from edgeinfer.runtime import engines
 from edgeinfer.runtime.engines import (
     Engine,
@@ -83,11 +83,26 @@ def test_an_engine_that_is_not_installed_is_not_replaced(only: Install) -> None:
     assert caught.value.next_step == "pip install tensorflow"
 
 
-def test_an_unknown_engine_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(MissingDependencyError, match="not known") as caught:
+def test_an_unknown_engine_is_wrong_input_and_refused_with_the_known_ones() -> None:
+    with pytest.raises(InputError, match="not known") as caught:
         find_engine("onnx")
     assert caught.value.received == '"onnx"'
     assert caught.value.expected == "litert, tflite-runtime, tensorflow"
+    assert caught.value.next_step == ""
+
+
+def test_a_misspelt_engine_is_answered_with_the_one_that_was_meant() -> None:
+    with pytest.raises(InputError) as caught:
+        find_engine("LiteRt")
+    assert caught.value.next_step == "Did you mean `litert`?"
+
+
+def test_a_misspelt_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEINFER_ENGINE", "tensorflw")
+    with pytest.raises(InputError) as caught:
+        find_engine()
+    assert caught.value.received == 'EDGEINFER_ENGINE="tensorflw"'
+    assert caught.value.next_step == "Did you mean `tensorflow`?"
 
 
 def test_the_version_is_that_of_the_installed_package() -> None:

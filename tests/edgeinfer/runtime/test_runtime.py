@@ -21,7 +21,6 @@ from edgeinfer.errors import (
     InputError,
     InputFileError,
     MetadataError,
-    MissingDependencyError,
     UnsupportedOpError,
 )
 from edgeinfer.runtime import runtime as runtime_module
@@ -273,6 +272,24 @@ def test_other_devices_than_the_cpu_are_a_device_error(device: str) -> None:
     assert caught.value.received == f'device="{device}"'
 
 
+def test_a_misspelt_device_is_wrong_input_and_answered_with_the_one_that_was_meant(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(InputError, match="not known") as caught:
+        Runtime(tiny_models.dense(), device="CPU0")
+    assert (caught.value.received, caught.value.next_step) == ('device="CPU0"', "Did you mean `cpu`?")
+    monkeypatch.setenv("EDGEINFER_DEVICE", "cup")
+    with pytest.raises(InputError) as caught:
+        Runtime(tiny_models.dense())
+    assert (caught.value.received, caught.value.next_step) == ('EDGEINFER_DEVICE="cup"', "Did you mean `cpu`?")
+
+
+def test_a_variable_that_is_out_of_range_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEINFER_THREADS", "0")
+    with pytest.raises(InputError, match="`EDGEINFER_THREADS` is out of range"):
+        Runtime(tiny_models.dense())
+
+
 def test_the_environment_sets_the_device_and_the_argument_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEINFER_DEVICE", "edgetpu")
     with pytest.raises(DeviceError):
@@ -281,14 +298,14 @@ def test_the_environment_sets_the_device_and_the_argument_wins(monkeypatch: pyte
 
 
 def test_an_unknown_engine_is_refused() -> None:
-    with pytest.raises(MissingDependencyError, match="not known"):
+    with pytest.raises(InputError, match="not known"):
         Runtime(tiny_models.dense(), engine="onnx")
 
 
 def test_the_environment_chooses_the_engine_and_the_argument_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     installed = find_engine()
     monkeypatch.setenv("EDGEINFER_ENGINE", "onnx")
-    with pytest.raises(MissingDependencyError, match="not known"):
+    with pytest.raises(InputError, match="not known"):
         Runtime(tiny_models.dense())
     assert Runtime(tiny_models.dense(), engine=installed.name).engine == installed
 
@@ -390,6 +407,18 @@ def test_a_file_that_was_cut_off_anywhere_is_damaged(build: Callable[[], bytes])
     for place in range(50):
         with pytest.raises(DamagedModelError):
             Runtime(data[: len(data) * place // 50])
+
+
+def test_what_is_wrong_with_a_file_names_it(tmp_path: Path) -> None:
+    (tmp_path / "birds.tflite").write_bytes(tiny_models.dense()[:-200])
+    with pytest.raises(DamagedModelError, match=r"^`birds\.tflite`: The model file is damaged"):
+        Runtime(tmp_path / "birds.tflite")
+    tensors = [tiny_models.TensorSpec("a", (1, 2)), tiny_models.TensorSpec("b", (1, 2))]
+    operators = [tiny_models.OperatorSpec(tiny_models.LOGISTIC, (0,), (1,), version=99)]
+    (tmp_path / "new.tflite").write_bytes(tiny_models.model(tensors, operators, inputs=[0], outputs=[1]))
+    with pytest.raises(UnsupportedOpError, match=r"^`new\.tflite`: .*LOGISTIC version 99") as caught:
+        Runtime(tmp_path / "new.tflite")
+    assert caught.value.next_step
 
 
 def test_a_few_wrong_bytes_never_end_the_process() -> None:

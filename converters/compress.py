@@ -1,0 +1,259 @@
+"""The steps of a recipe that change the Keras model: one after the other, each kept on disk when it is done.
+
+Every step begins with the model as the step before has left it on disk. So a run that was killed goes on behind the
+last finished step, and comes to the same weights as one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from converters.backend import require_keras
+from converters.errors import RecipeError, TrainingError
+from converters.examples import fingerprint
+from converters.load import model_kind, read_keras
+from converters.recipe import Distill, FineTune, Prune, Recipe
+from converters.stages import Stage, keep, made_of, model_hash, restored, weights_hash
+from edgeinfer import __version__
+from edgeinfer.progress import ProgressReport
+
+__all__ = ["Stage", "Workshop", "advance", "check_training", "open_workshop", "step_key", "step_seed"]
+
+_STEP_SEED = 1009  # a prime: the steps' seeds of one recipe and those of the next seed do not meet
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Workshop:
+    """What all training steps of one run share.
+
+    Attributes:
+        recipe: The whole of it.
+        data: `Examples`, the caller's own batches, or None.
+        teacher: What the caller named, or None.
+        folder: Where finished steps lie.
+        progress: Called as the work goes on.
+    """
+
+    recipe: Recipe
+    data: Any
+    teacher: Any
+    folder: Path
+    progress: ProgressReport | None
+
+
+def check_training(recipe: Recipe, train: Any, teacher: Any) -> None:
+    """Refuse a recipe whose steps lack what they need, before anything is loaded.
+
+    Raises:
+        RecipeError: A step needs training data, or a teacher, that nobody gave.
+    """
+    if recipe.trains and train is None:
+        needy = [type(step).__name__ for step in recipe.steps if getattr(step, "epochs", 0) > 0] or ["Prune"]
+        raise RecipeError(
+            f"{needy[0]} trains, and there is no training data.",
+            received=recipe.order,
+            expected="labelled samples",
+            next_step="Give `Training(train=...)` (`--train DATA`).",
+        )
+    pruned = False
+    for step in recipe.steps:
+        pruned = pruned or isinstance(step, Prune)
+        if isinstance(step, Distill) and not pruned and teacher is None:
+            raise RecipeError(
+                "Distill needs a teacher: before the first Prune the model could only teach itself.",
+                received=recipe.order,
+                expected="a Prune before Distill, or a teacher",
+                next_step="Give `Training(teacher=...)` (`--teacher FILE`).",
+            )
+
+
+def open_workshop(
+    model: Any, recipe: Recipe, data: Any, teacher: Any, folder: Path, progress: ProgressReport | None
+) -> tuple[Workshop, Stage]:
+    """Read the model into this process, lay it down flat, and return where the steps begin.
+
+    Args:
+        model: A Keras model, or the path of a `.keras` or `.h5` file.
+        recipe: The recipe.
+        data: See `converters.examples.prepare_examples`.
+        teacher: A Keras model, a path, or None.
+        folder: For finished steps; what a former run left there is used where it was made of the same.
+        progress: Called as the work goes on.
+
+    Raises:
+        ConversionError: The model cannot be read, or is no functional or Sequential model.
+    """
+    require_keras()
+    from converters.graph.flat import flat_model
+
+    live = flat_model(_read(model, "The model"))
+    work = Workshop(recipe, data, teacher, folder, progress)
+    key = made_of(weights_hash(live), fingerprint(data), model_hash(teacher), __version__)
+    stage = restored(folder / "0-original.keras", "original", key)
+    if stage is None:
+        stage = Stage("original", folder / "0-original.keras", 0.0, (), key)
+        keep(live, stage)
+    return work, stage
+
+
+def advance(work: Workshop, place: int, history: Sequence[Stage]) -> Stage:
+    """Do one step, or take it from a former run that had finished it.
+
+    Args:
+        work: What the steps share.
+        place: Of the step among the recipe's steps.
+        history: All stages so far, the original first.
+
+    Raises:
+        RecipeError: A pattern that matches nothing, a budget that cannot be reached, a teacher that does not fit.
+        TrainingError: The loss is no number any more, or the data does not fit the model.
+    """
+    step = work.recipe.steps[place]
+    name = type(step).__name__.lower()
+    key = step_key(work, place, history)
+    path = work.folder / f"{place + 1}-{name}.keras"
+    stage = restored(path, name, key)
+    if stage is not None:
+        return replace(stage, notes=(*stage.notes, "taken from a former run"))
+    started = time.perf_counter()
+    seed = step_seed(work, place)
+    model = _open(history[-1].path)
+    if isinstance(step, Prune):
+        model, notes = _prune(work, model, step, seed, _open(history[0].path))
+    elif isinstance(step, FineTune):
+        notes = _fine_tune(work, model, step, seed)
+    elif isinstance(step, Distill):
+        notes = _distill(work, model, step, seed, history)
+    else:
+        raise RecipeError(f"{type(step).__name__} trains nothing.", received=work.recipe.order)
+    stage = Stage(name, path, time.perf_counter() - started, notes, key)
+    keep(model, stage)
+    return stage
+
+
+def step_key(work: Workshop, place: int, history: Sequence[Stage]) -> str:
+    """Return what a step is made of: the original, the data, and all that the recipe says up to this step."""
+    said: dict[str, Any] = work.recipe.to_json()
+    parts = (said["steps"][: place + 1], said["seed"], said["fit"])
+    return made_of(history[0].key, json.dumps(parts, sort_keys=True))
+
+
+def step_seed(work: Workshop, place: int) -> int:
+    """Return where all that is random in a step begins."""
+    return (work.recipe.seed * _STEP_SEED + place) % (1 << 31)
+
+
+def _prune(work: Workshop, model: Any, step: Prune, seed: int, original: Any) -> tuple[Any, tuple[str, ...]]:
+    from converters.graph.cost import costs
+    from converters.prune.block import prune_blocks
+    from converters.prune.channel import prune_channels
+    from converters.prune.sparsity import sparsity_of
+    from converters.prune.weight import prune_weights
+    from converters.train.fit import Schedule, fit
+
+    def schedule(number: int) -> Schedule:
+        return Schedule(step.epochs, step.learning_rate, work.recipe.fit, seed + number, f"prune {number + 1}")
+
+    if step.structure == "weight":
+
+        def train(pruned: Any, callbacks: Sequence[Any]) -> None:
+            fit(pruned, work.data, schedule(0), callbacks=callbacks, progress=work.progress)
+
+        result = prune_weights(model, step, train=train, steps_total=step.epochs * _batches(work), seed=seed)
+        return result, (f"{sparsity_of(result).total:.1%} of the weights are zero; the latency does not change",)
+
+    def tune(pruned: Any, number: int) -> Any:
+        masks = _masks(work, pruned)
+        fit(pruned, work.data, schedule(number), callbacks=masks, progress=work.progress)
+        return pruned
+
+    prune = prune_channels if step.structure == "channel" else prune_blocks
+    pruned = prune(
+        model,
+        step,
+        data=work.data,
+        reference=costs(original),
+        tune=tune if step.epochs else None,
+        progress=work.progress,
+    )
+    return pruned.model, pruned.notes
+
+
+def _fine_tune(work: Workshop, model: Any, step: FineTune, seed: int) -> tuple[str, ...]:
+    from converters.train.fit import Schedule, fit
+
+    schedule = Schedule(step.epochs, step.learning_rate, work.recipe.fit, seed, "fine-tune")
+    done = fit(model, work.data, schedule, callbacks=_masks(work, model), progress=work.progress)
+    return (f"loss {done.losses[0]:.4f} to {done.losses[-1]:.4f} in {step.epochs} epochs",)
+
+
+def _distill(work: Workshop, model: Any, step: Distill, seed: int, history: Sequence[Stage]) -> tuple[str, ...]:
+    from converters.distill import distill
+
+    if work.teacher is None:
+        # The model as it was before anything was taken away: a fine-tuned one teaches better than the original.
+        first = next(n for n, one in enumerate(work.recipe.steps) if isinstance(one, Prune))
+        before = [one for n, one in work.recipe.training if n < first]
+        teacher: Any = _open(history[len(before)].path)
+    elif isinstance(work.teacher, str | Path) and Path(work.teacher).suffix == ".tflite":
+        teacher = Path(work.teacher)
+    else:
+        teacher = _read(work.teacher, "The teacher")
+    done = distill(
+        model,
+        teacher,
+        step,
+        work.data,
+        fit=work.recipe.fit,
+        seed=seed,
+        callbacks=_masks(work, model),
+        progress=work.progress,
+    )
+    return (f"loss {done.losses[0]:.4f} to {done.losses[-1]:.4f} in {step.epochs} epochs",)
+
+
+def _masks(work: Workshop, model: Any) -> Sequence[Any]:
+    """Return what keeps the zeros of an earlier weight pruning at zero."""
+    if not any(isinstance(step, Prune) and step.structure == "weight" for step in work.recipe.steps):
+        return ()
+    from converters.prune.weight import mask_callback
+
+    return (mask_callback(model),)
+
+
+def _batches(work: Workshop) -> int:
+    from converters.train.batches import Examples
+
+    if isinstance(work.data, Examples):
+        return math.ceil(len(work.data.labels) / work.recipe.fit.batch_size)
+    try:
+        return len(work.data) if work.data is not None else 0
+    except TypeError as error:
+        raise TrainingError(
+            "A pruning schedule must know how many batches an epoch has.",
+            received=f"batches of type `{type(work.data).__name__}` without a length",
+            next_step="Use `data.apply(tf.data.experimental.assert_cardinality(batches))`.",
+        ) from error
+
+
+def _read(model: Any, what: str) -> Any:
+    if not isinstance(model, str | Path):
+        return model
+    kind = model_kind(Path(model))
+    if kind == "savedmodel":
+        raise RecipeError(
+            f"{what} is a SavedModel, whose layers are gone: only its functions are left.",
+            received=f"`{model}`",
+            expected="a `.keras` or `.h5` file for a recipe with training steps",
+        )
+    return read_keras(Path(model), kind)
+
+
+def _open(path: Path) -> Any:
+    return read_keras(path, "keras")

@@ -128,6 +128,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "nothing").mkdir()
     (folder / "three.txt").write_text("a\nb\nc\n")
     (folder / "five.txt").write_text("a\nb\nc\nd\ne\n")
+    (folder / "cut.keras").write_bytes(b"PK\x03\x04 half of a zip")
     (folder / "order.json").write_text('{"steps": [{"step": "verify"}, {"step": "quantize"}]}')
     (folder / "step.json").write_text('{"steps": [{"step": "quantise"}]}')
     return folder
@@ -195,6 +196,18 @@ BAD = [
     ("recipe with an unknown step", "edgeinfer-convert m.keras --recipe step.json -o x.tflite", 2, "`quantize`"),
     ("output that has no folder", "edgeinfer-convert m.keras -o none/x.tflite", 2, "mkdir -p none"),
     ("annotate what is no model", "edgeinfer-convert annotate text.tflite", 4, "not a TFLite model"),
+    (
+        "model to convert that was cut off",
+        "edgeinfer-convert cut.keras --calibration good.npz -o x.tflite",
+        4,
+        "cut off",
+    ),
+    ("misspelt engine", "edgeinfer run good.tflite photo.png --engine litret", 2, "Did you mean `litert`?"),
+    ("misspelt option", "edgeinfer run good.tflite photo.png --enigne litert", 2, "Did you mean `--engine`?"),
+    ("misspelt option of the converter", "edgeinfer-convert m.keras --calibraton x -o x", 2, "Did you mean `--calibra"),
+    ("misspelt command", "edgeinfer benhc good.tflite", 2, "Did you mean `bench`?"),
+    ("labels file without a byte", "edgeinfer run good.tflite photo.png --labels empty.png", 2, "one class a line"),
+    ("folder for a picture", "edgeinfer run good.tflite nothing", 2, "is a folder, not a picture"),
     ("annotate with too few labels", "edgeinfer-convert annotate good.tflite --labels three.txt", 2, "3 labels"),
 ]
 

@@ -122,7 +122,15 @@ def _reorder(call: Call, channels: ChannelIds) -> Ids | str:
         known = None not in before and None not in after
         if not known or math.prod(map(int, map(_known, before))) != math.prod(map(int, map(_known, after))):
             return "changes a shape that is not known"
-        made = _last_axis_only(_element_ids(call, channels).reshape([_known(one) for one in after]))
+        rows = _element_ids(call, channels).reshape(-1, _known(after[-1]))
+        if rows.shape[1] == 1 and len(set(rows.flat)) > 1:
+            return "moves channels to another axis"
+        # What comes to stand in one column becomes one: a Dense layer whose output is folded to a map makes a pixel
+        # of each row. A Flatten, a tiled tensor folded back, and an axis of size 1 change nothing here.
+        for row in rows[1:]:
+            if (row != rows[0]).any():
+                channels.unite(rows[0], row)
+        made = rows[0]
     return made
 
 
@@ -177,7 +185,7 @@ def _get_item(call: Call, channels: ChannelIds) -> Ids | str:
 
 
 def _is_plain_index(index: Any) -> bool:
-    return index is None or index is Ellipsis or isinstance(index, (int, slice)) and not isinstance(index, bool)
+    return index is None or index is Ellipsis or (isinstance(index, (int, slice)) and not isinstance(index, bool))
 
 
 def _is_whole(index: Any) -> bool:

@@ -216,9 +216,9 @@ def _notes(
     step: Prune, groups: Sequence[ChannelGroup], removed: Mapping[str, int], live: Any, whole: Costs
 ) -> tuple[str, ...]:
     now = costs(live)
-    channels = sum(group.size for group in groups)
+    channels = sum(group.size for group in groups if not _held(group, step))
     notes = [
-        f"{sum(removed.values())} of {channels} channels went: {now.macs / max(whole.macs, 1):.1%} of the "
+        f"{sum(removed.values())} of {channels} channels that could go went: {now.macs / max(whole.macs, 1):.1%} of the "
         f"multiply-accumulates and {now.parameters / max(whole.parameters, 1):.1%} of the parameters are left"
     ]
     kind, limit = goal_kind(step), final_amount(step, whole)

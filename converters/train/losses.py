@@ -13,9 +13,6 @@ from typing import Any
 
 __all__ = ["DistillationLosses", "distillation_losses"]
 
-# Below every norm of a map that is not all zeros, and above the smallest float32.
-_SMALL = 1e-24
-
 
 @dataclass(frozen=True, slots=True)
 class DistillationLosses:
@@ -72,13 +69,17 @@ def distillation_losses() -> DistillationLosses:
     def unit(features: Any) -> Any:
         energy = ops.mean(ops.square(features), axis=-1)
         vector = ops.reshape(energy, (ops.shape(energy)[0], -1))
-        # Scaled first: squares of squares leave float32 early.
-        vector = vector / ops.maximum(ops.max(vector, axis=1, keepdims=True), _SMALL)
-        return vector / ops.maximum(norm(vector), _SMALL)
+        # Scaled first: squares of squares leave float32 early. The scale cancels out, so its gradient may, too.
+        peak = ops.stop_gradient(ops.max(vector, axis=1, keepdims=True))
+        vector = vector / nonzero(peak)
+        return vector / nonzero(norm(vector))
+
+    def nonzero(values: Any) -> Any:
+        return ops.where(values > 0, values, 1.0)
 
     def norm(vector: Any) -> Any:
         # The square root has no gradient at 0, and that is where a student begins which is a copy of its teacher.
         squares = ops.sum(ops.square(vector), axis=1, keepdims=True)
-        return ops.where(squares > 0, ops.sqrt(ops.where(squares > 0, squares, 1.0)), 0.0)
+        return ops.where(squares > 0, ops.sqrt(nonzero(squares)), 0.0)
 
     return DistillationLosses(Classes, Binary, Attention)

@@ -195,7 +195,7 @@ def _fits(given: tuple[int | None, ...], wanted: tuple[int | None, ...]) -> bool
 
 def _misfit(model: Any, received: str) -> TrainingError:
     graph = functional_graph(model)
-    expected = ", ".join(f"`{one.name}` {tuple(one.shape)}" for one in graph.inputs)
+    expected = ", ".join(f"`{one._keras_history.operation.name}` {tuple(one.shape)}" for one in graph.inputs)
     return TrainingError(
         f"The training data does not fit the inputs of the model `{model.name}`.",
         received=received,

@@ -275,11 +275,12 @@ def test_a_drop_is_judged_where_there_are_labels() -> None:
     assert "take more" in failed.next_step  # the interval of five samples reaches below any limit
 
 
-def test_agreement_is_judged_beside_the_drop() -> None:
+def test_agreement_is_judged_beside_the_drop_where_the_step_asks_for_it() -> None:
     # Every truth is blue, so both are right on the one blue picture: no drop, and they agree on 3 in 5.
     data = Dataset("colours", photos(RED, GREEN, DARK, DARK, BLUE), np.array([2, 2, 2, 2, 2]))
     found = compare(file(), three_classes(), data)
     assert found.drop == 0.0
+    assert judge(found, Verify()) is None
     assert judge(found, Verify(min_agreement=0.6)) is None
     failed = judge(found, Verify(min_agreement=0.61))
     assert failed is not None

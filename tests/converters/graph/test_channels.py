@@ -99,6 +99,7 @@ def freezing(keras: Any, case: str) -> Any:
         "one channel taken": lambda: y[:, :, 0, 3:4],
         "mean of channels": lambda: ops.mean(y, axis=-1, keepdims=True),
         "padded channels": lambda: ops.pad(y, ((0, 0), (0, 0), (0, 0), (1, 1))),
+        "channels to an axis": lambda: layers.Reshape((4, 4, 8, 1), name="it")(y),
         "wrapped": lambda: layers.TimeDistributed(layers.Dense(4), name="it")(y),
         "activation": lambda: y,
     }[case]()
@@ -122,6 +123,7 @@ def freezing(keras: Any, case: str) -> Any:
         "own layer of a known name",
         "channels first",
         "permuted",
+        "channels to an axis",
         "rescaled channel by channel",
         "normalized channel by channel",
         "wrapped",

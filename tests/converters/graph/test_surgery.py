@@ -224,6 +224,28 @@ def test_a_dense_layer_behind_a_flattened_map_is_folded_back(keras: Any, check: 
     check(model, {"a + wide": [3]}, {("b", "kernel", 2): [3]}, {"a": (1, 1, 3, 3), "wide": (12, 12), "b": (1, 1, 3, 2)})
 
 
+def test_a_decoder_folds_a_dense_layer_to_a_map(keras: Any, check: Any) -> None:
+    layers = keras.layers
+    x = keras.Input((3,))
+    y = layers.BatchNormalization(name="bn")(layers.Dense(2 * 3 * 4, name="a")(x))
+    y = layers.Reshape((2, 3, 4))(y)
+    model = keras.Model(x, layers.Conv2DTranspose(2, 2, strides=2, name="b")(y))
+    # Unit k is the values k, k + 4, ... of the Dense layer: one for each pixel.
+    pruned = check(model, {"a": [0, 3]}, {("b", "kernel", 3): [0, 3]}, {"a": (3, 12), "bn": (12,), "b": (2, 2, 2, 2)})
+    kept = [unit + 4 * pixel for pixel in range(6) for unit in (1, 2)]
+    np.testing.assert_array_equal(pruned.get_layer("a").bias, np.asarray(model.get_layer("a").bias)[kept])
+
+
+def test_a_reshape_may_cut_across_pixels(keras: Any, check: Any) -> None:
+    layers = keras.layers
+    x = keras.Input((3, 2))
+    y = layers.Conv1D(4, 1, name="a")(x)
+    # Three pixels of four channels become two rows of six: 0 1 2 3 0 1 and 2 3 0 1 2 3, so that 0 = 2 and 1 = 3.
+    y = layers.Conv1D(5, 1, activation="relu", name="b")(layers.Reshape((2, 6))(y))
+    model = keras.Model(x, layers.Dense(2, name="c")(y))
+    check(model, {"a": [1]}, {("b", "kernel", 1): [1, 3, 5]}, {"a": (1, 2, 2), "b": (1, 3, 5)})
+
+
 def test_a_shared_layer_has_one_width_for_all_its_calls(keras: Any, check: Any) -> None:
     layers = keras.layers
     first, second = keras.Input((5, 5, 3), name="left"), keras.Input((5, 5, 2), name="right")

@@ -106,7 +106,7 @@ class Builder:
         return layer([tensor, other]), labels
 
 
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
     program=st.lists(
         st.tuples(st.sampled_from(KINDS), st.integers(0, 7), st.integers(0, 7), st.integers(2, 5)),

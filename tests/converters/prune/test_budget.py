@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from converters.errors import RecipeError
@@ -53,6 +53,7 @@ def check_well_formed(widths: list[Width], made: Plan, align: int) -> None:
             assert one.scores[gone].max() <= stays.min()
 
 
+@settings(deadline=None)
 @given(chains(), st.sampled_from([1, 4, 8]), st.floats(0.0, 1.0), st.sampled_from(["global", "layer"]))
 def test_a_budget_holds_with_aligned_widths_that_are_never_empty(
     made: tuple[list[Width], Any], align: int, position: float, scope: Any
@@ -65,6 +66,7 @@ def test_a_budget_holds_with_aligned_widths_that_are_never_empty(
     assert result.reached == cost(result.kept) <= amount + 1e-6
 
 
+@settings(deadline=None)
 @given(chains(), st.sampled_from([1, 4, 8]), st.floats(0.0, 1.0))
 def test_no_chunk_that_went_could_have_stayed(made: tuple[list[Width], Any], align: int, position: float) -> None:
     widths, cost = made
@@ -77,6 +79,7 @@ def test_no_chunk_that_went_could_have_stayed(made: tuple[list[Width], Any], ali
             assert cost({**kept, one.name: more}) > amount
 
 
+@settings(deadline=None)
 @given(chains(), st.lists(st.floats(0.0, 1.0), min_size=2, max_size=2))
 def test_a_larger_budget_keeps_at_least_as_much(made: tuple[list[Width], Any], positions: list[float]) -> None:
     widths, cost = made
@@ -87,6 +90,7 @@ def test_a_larger_budget_keeps_at_least_as_much(made: tuple[list[Width], Any], p
     assert small <= large + max(3 + 40, 40 + 40, 40 + 10)
 
 
+@settings(deadline=None)
 @given(chains(), st.sampled_from([1, 4, 8]), st.floats(0.05, 0.95), st.sampled_from(["global", "layer"]))
 def test_a_sparsity_is_met_as_nearly_as_the_alignment_lets_it(
     made: tuple[list[Width], Any], align: int, share: float, scope: Any
@@ -106,6 +110,7 @@ def test_a_sparsity_is_met_as_nearly_as_the_alignment_lets_it(
             assert abs(result.kept[one.name] - nearest) <= align / 2 + 1e-9
 
 
+@settings(deadline=None)
 @given(chains(), st.floats(0.05, 0.9), st.floats(0.05, 0.9))
 def test_a_larger_sparsity_removes_at_least_the_same_channels(
     made: tuple[list[Width], Any], one: float, two: float

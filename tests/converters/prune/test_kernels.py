@@ -89,3 +89,10 @@ def test_the_account_of_zeros_counts_by_layer_and_prints_a_table(keras: Any) -> 
 def test_a_model_without_kernels_has_no_zeros(keras: Any) -> None:
     sparsity = sparsity_of(keras.Sequential([keras.Input((4,)), keras.layers.ReLU()]))
     assert (sparsity.layers, sparsity.total) == ((), 0.0)
+
+
+def test_a_layer_that_is_called_alone_and_in_a_wrapper_is_counted_once(keras: Any) -> None:
+    shared = keras.layers.Dense(4, name="shared")
+    inputs = keras.Input((3, 4))
+    model = keras.Model(inputs, keras.layers.TimeDistributed(shared)(shared(inputs)))
+    assert len(prunable_kernels(model)) == 1

@@ -69,7 +69,7 @@ def test_a_model_with_a_dict_of_inputs_is_fed_by_its_keys(keras: Any) -> None:
     from converters.prune.samples import model_outputs
 
     layers = keras.layers
-    wide, narrow = keras.Input((3,), name="first"), keras.Input((2,), name="second")
+    wide, narrow = keras.Input((3,), name="wide"), keras.Input((2,), name="narrow")
     joined = layers.Concatenate()([layers.Dense(1, name="of_wide")(wide), layers.Dense(1, name="of_narrow")(narrow)])
     model = keras.Model({"wide": wide, "narrow": narrow}, joined)
     batch = {"wide": np.ones((4, 3), np.float32), "narrow": np.full((4, 2), 2.0, np.float32)}

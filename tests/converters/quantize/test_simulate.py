@@ -43,7 +43,10 @@ def made(keras: Any, converter: ConverterProcess, tmp_path_factory: pytest.TempP
     for layer in original.layers:
         # Weights as no training leaves them: channels of different size, biases, statistics that matter.
         layer.set_weights(
-            [one * generator.uniform(0.3, 2, one.shape[-1]) + generator.uniform(0, 0.1) for one in layer.get_weights()]
+            [
+                one * generator.uniform(0.3, 2, one.shape[-1]) + generator.uniform(0, 0.1, one.shape[-1])
+                for one in layer.get_weights()
+            ]
         )
     samples = generator.uniform(-1, 1, (60, 12, 12, 3)).astype(np.float32)
     samples[0, 0, 0] = (-1, 1, 0)

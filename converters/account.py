@@ -100,7 +100,7 @@ class Entry:
 
 
 def account(
-    states: Sequence[State], data: Dataset, *, class_offset: int = 0, progress: ProgressReport | None = None
+    states: Sequence[State], data: Dataset, *, class_offset: int | None = None, progress: ProgressReport | None = None
 ) -> tuple[Entry, ...]:
     """Measure every state of a model against the first.
 

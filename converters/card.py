@@ -106,11 +106,12 @@ class Training:
         teacher: Whom `Distill` asks: a Keras model, or the path of a `.keras`, `.h5` or `.tflite` file. None is the
             model as it was before the first `Prune`.
         class_offset: Added to classes that the data gives as numbers: 1 where the model counts a background class in
-            front.
+            front. None matches names where there are some, and counts by number only where nothing speaks against it;
+            0 counts by number in any case.
     """
 
     train: Any = None
     validation: str | Path | Dataset | None = None
     test: str | Path | Dataset | None = None
     teacher: Any = None
-    class_offset: int = 0
+    class_offset: int | None = None

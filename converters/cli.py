@@ -19,7 +19,7 @@ from converters.report import Report
 from converters.targets import TARGETS, Scheme
 from edgeinfer import __version__
 from edgeinfer.command import Parser, picture_options, run_command, talk_options
-from edgeinfer.errors import InputError
+from edgeinfer.errors import InputError, naming
 from edgeinfer.files import read_bytes, write_whole
 from edgeinfer.model.metadata import Normalization, Resize, Task, read, read_labels
 from edgeinfer.progress import terminal_progress
@@ -64,10 +64,8 @@ def convert_parser() -> argparse.ArgumentParser:
     data.add_argument("--train", type=Path, metavar="DATA", help="labelled samples for the recipe's training steps")
     data.add_argument("--test", type=Path, metavar="DATA", help="labelled samples that only the report sees")
     data.add_argument("--teacher", type=Path, metavar="FILE", help="whom Distill asks (default: the unpruned model)")
-    data.add_argument(
-        "--work", type=Path, metavar="DIR", help="keeps finished training steps, to go on from"
-    )
-    data.add_argument("--class-offset", type=int, default=0, metavar="N", help="added to classes given as numbers")
+    data.add_argument("--work", type=Path, metavar="DIR", help="keeps finished training steps, to go on from")
+    data.add_argument("--class-offset", type=int, metavar="N", help="added to classes given as numbers")
     recipe = parser.add_argument_group("recipe")
     recipe.add_argument("--recipe", type=Path, help="a recipe file; replaces the other options of this group")
     recipe.add_argument("--target", help=f"{', '.join(one.name for one in TARGETS)} (default cpu)")
@@ -188,17 +186,27 @@ def _check_output(path: Path, model: Path) -> None:
 
 
 def _annotate(options: argparse.Namespace) -> int:
+    said = (options.task, options.labels, options.normalization, options.resize, options.filter)
+    if all(one is None for one in said) and options.output is None:
+        raise InputError(
+            "There is nothing to write into the file.",
+            received="no option",
+            expected="--task, --labels, --normalization, --resize or --filter",
+        )
     data = read_bytes(options.model)
-    changed = annotate(
-        data,
-        task=options.task,
-        labels=read_labels(options.labels) if options.labels else None,
-        normalization=Normalization(*options.normalization) if options.normalization else None,
-    )
-    if options.resize or options.filter:
-        # After the rest, because labels that do not fit are in the way of reading what the file says now.
-        own = next((spec.resize for spec in read(changed).inputs if spec.is_image), Resize())
-        changed = annotate(changed, resize=Resize(options.resize or own.mode, options.filter or own.filter, own.pad))
+    with naming(options.model):
+        changed = annotate(
+            data,
+            task=options.task,
+            labels=read_labels(options.labels) if options.labels else None,
+            normalization=Normalization(*options.normalization) if options.normalization else None,
+        )
+        if options.resize or options.filter:
+            # After the rest, because labels that do not fit are in the way of reading what the file says now.
+            own = next((spec.resize for spec in read(changed).inputs if spec.is_image), Resize())
+            changed = annotate(
+                changed, resize=Resize(options.resize or own.mode, options.filter or own.filter, own.pad)
+            )
     output = options.output or options.model
     write_whole(output, changed)
     if options.json:

@@ -154,7 +154,7 @@ def _prune(work: Workshop, model: Any, step: Prune, seed: int, original: Any) ->
     from converters.prune.block import prune_blocks
     from converters.prune.channel import prune_channels
     from converters.prune.sparsity import sparsity_of
-    from converters.prune.weight import prune_weights
+    from converters.prune.weight import prune_weights, weight_plan
     from converters.train.fit import Schedule, fit
 
     def schedule(number: int) -> Schedule:
@@ -166,7 +166,11 @@ def _prune(work: Workshop, model: Any, step: Prune, seed: int, original: Any) ->
             fit(pruned, work.data, schedule(0), callbacks=callbacks, progress=work.progress)
 
         result = prune_weights(model, step, train=train, steps_total=step.epochs * _batches(work), seed=seed)
-        return result, (f"{sparsity_of(result).total:.1%} of the weights are zero; the latency does not change",)
+        notes = weight_plan(model, step).notes
+        return result, (
+            *notes,
+            f"{sparsity_of(result).total:.1%} of the weights are zero; the latency does not change",
+        )
 
     def tune(pruned: Any, number: int) -> Any:
         masks = _masks(work, pruned)

@@ -57,7 +57,7 @@ def prepare_examples(
     card: Card,
     folder: Path,
     *,
-    class_offset: int = 0,
+    class_offset: int | None = None,
     progress: ProgressReport | None = None,
 ) -> Any:
     """Return `Examples` of a data set, or the caller's own batches as they are.

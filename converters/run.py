@@ -13,6 +13,7 @@ from converters.build import Built, Finer, Job, build_plain, build_quantized
 from converters.compress import Workshop, advance
 from converters.contract import own_inputs
 from converters.conversion import Conversion
+from converters.data import choose
 from converters.errors import ConversionError, RecipeError
 from converters.load import ModelFacts
 from converters.preparation import Samples
@@ -30,6 +31,9 @@ from edgeinfer.progress import Progress, ProgressReport
 __all__ = ["Judges", "Run"]
 
 
+_LOOKED_AT = 200
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Judges:
     """What the model is judged by.
@@ -42,7 +46,7 @@ class Judges:
 
     validation: Dataset | None
     test: Dataset | None
-    class_offset: int
+    class_offset: int | None
 
 
 class Run:
@@ -90,6 +94,12 @@ class Run:
         if self._verifies or self._accounts:
             self._say(Progress("convert the float reference", 0, 0))
             self._original = self._now = build_plain(self._process, self._facts, self._job)
+        if recipe.trains and self._judges.validation is not None:
+            # Labels that do not fit the model shall not cost hours of training first.
+            self._say(Progress("look at the labels", 0, 0))
+            few, _ = choose(len(self._judges.validation), _LOOKED_AT, recipe.seed)
+            plain = self._original.tflite if self._original else b""
+            compare(plain, plain, self._judges.validation.take(few), class_offset=self._judges.class_offset)
         if self._accounts:
             self._note("original", 0.0)
         comparison: Comparison | None = None

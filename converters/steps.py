@@ -138,11 +138,12 @@ class Prune:
         align: Channels that stay are a multiple of this; kernels compute 8 or 16 at a time.
         pattern: For "weight": None, or "2:4", at most 2 of 4 neighbouring input weights stay (`sparsity` is then not
             given).
-        schedule: For "weight": how the sparsity gets there, "polynomial" (cubic) or "constant" from the first step on.
+        schedule: For "weight": how the sparsity gets there, "polynomial" (cubic) or "constant" from the first step on;
+            a `pattern` is there from the first step in any case.
         rounds: How often a part is removed, with training after each.
         epochs: Of training after each round. For "weight" of the whole training.
         learning_rate: Of that training, at its start.
-        skip: Patterns (`fnmatch`) of layers that keep all their channels.
+        skip: Patterns (`fnmatch`) of layers that keep all their channels, or all their weights.
         layers: Sparsity of layers by pattern, beats `sparsity`. A mapping or pairs.
 
     Source: Zhu and Gupta 2017, arXiv:1710.01878, section 2 (polynomial schedule); Mishra et al. 2021, arXiv:2104.08378

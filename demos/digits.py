@@ -67,7 +67,7 @@ def main() -> int:
         calibration,
         recipe=Recipe((Quantize("int8", samples=200), Verify(max_drop=0.02)), target="raspberrypi"),
         card=Card(labels=labels, normalization=options.normalization),
-        training=Training(validation=validation, class_offset=options.class_offset or 0),
+        training=Training(validation=validation, class_offset=options.class_offset),
         progress=terminal_progress(),
     )
     tflite = OUTPUT / f"{model.stem}.tflite"

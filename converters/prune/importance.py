@@ -32,11 +32,13 @@ def importances(
 
     A channel of a group is a slice of several layers' weights; all of them count together.
 
-    * "l1", "l2": norm of the slices of all kernels that make the channel, biases left out; divided by the group's
-      mean, because a layer's kernels are large or small as a whole (by its fan-in, or by the BatchNormalization behind
-      it) and that says nothing of its worth.
-    * "batchnorm": sum of |gamma| of the group's BatchNormalizations, divided by the group's mean. A group without one
-      has the "l2" norm instead: divided by the group's mean, too, it is in the same unit.
+    * "l1", "l2": norm of its slice of the kernel that makes it, biases left out, divided by the mean over the group:
+      a kernel is large or small as a whole (by its fan-in, or by the BatchNormalization behind it), and that says
+      nothing of its worth. Where several layers make a channel (they are added), it is the sum of theirs: the mean
+      channel of a group is worth as much as there are layers that make it.
+    * "batchnorm": |gamma| of the BatchNormalization behind, likewise divided by the mean over the group; of several
+      ones the mean, times the number of layers that make the channel. A group without one has the "l2" norms, which
+      are in the same unit.
     * "taylor": (sum g w)^2, averaged over batches of training data, with the gradient g of the loss. The sum runs over
       the weights that read the channel: with them at zero the channel is gone for the rest of the model, whatever
       activation stands before them; it is the gradient of a gate that the channel passes.
@@ -81,7 +83,7 @@ def importances(
         measure = _taylor if step.importance == "taylor" else _hessian
         scores = measure(model, layers, groups, data)
     else:
-        scores = {group.name: _relative(_weight_score(layers, group, step.importance)) for group in groups}
+        scores = {group.name: _weight_score(layers, group, step.importance) for group in groups}
     for name, values in scores.items():
         if not np.isfinite(values).all():
             raise ConversionError(
@@ -98,20 +100,20 @@ def _relative(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _weight_score(layers: Mapping[str, Any], group: ChannelGroup, kind: str) -> NDArray[np.float64]:
-    if kind == "batchnorm":
-        gammas = [
-            _by_channel(np.abs(_array(layers, member)), member, group.size)
-            for member in group.members
-            if _is_gamma(layers, member)
-        ]
-        if gammas:
-            return np.asarray(np.sum(gammas, axis=0), dtype=np.float64)
     kernels = [member for member in group.members if member.producing and _weight(layers, member).ndim > 1]
-    power = 1 if kind == "l1" else 2
+    if kind == "batchnorm":
+        gammas = [member for member in group.members if _is_gamma(layers, member)]
+        if gammas:
+            sizes = [_relative(_by_channel(np.abs(_array(layers, one)), one, group.size)) for one in gammas]
+            return np.asarray(np.mean(sizes, axis=0) * max(len(kernels), 1), dtype=np.float64)
     total = np.zeros(group.size)
     for member in kernels:
-        total += _by_channel(np.abs(_array(layers, member)) ** power, member, group.size)
-    return total if kind == "l1" else np.sqrt(total)
+        if kind == "l1":
+            norms = _by_channel(np.abs(_array(layers, member)), member, group.size)
+        else:
+            norms = np.sqrt(_by_channel(_array(layers, member) ** 2, member, group.size))
+        total += _relative(norms)
+    return total
 
 
 def _weight(layers: Mapping[str, Any], member: Member) -> Any:

@@ -69,7 +69,7 @@ def test_without_options_the_defaults_are_those_of_the_function(called: Called) 
     assert called.arguments["recipe"] == Recipe.int8()
     assert called.arguments["card"] == Card()
     training = called.arguments["training"]
-    assert (training.validation, training.class_offset) == (None, 0)
+    assert (training.validation, training.class_offset) == (None, None)
 
 
 def test_every_option_reaches_the_function(called: Called, tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ def test_annotate_refuses_labels_that_do_not_fit_and_leaves_the_file(tmp_path: P
 def test_annotate_says_what_is_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "m.tflite"
     path.write_bytes(b"no model")
-    assert cli.main(["annotate", str(path)]) == 4
+    assert cli.main(["annotate", str(path), "--task", "tensors"]) == 4
     assert "DamagedModelError" in capsys.readouterr().err
 
 
@@ -423,3 +423,12 @@ def test_ctrl_c_while_the_child_converts_leaves_nothing(small_models: dict[str, 
     assert not Path(f"/proc/{started[0]}").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["many.npy", "temporary"]
     assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_annotate_without_anything_to_say_leaves_the_file_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "m.tflite").write_bytes(b"whatever")
+    assert cli.main(["annotate", str(tmp_path / "m.tflite")]) == 2
+    assert "nothing to write" in capsys.readouterr().err
+    assert (tmp_path / "m.tflite").read_bytes() == b"whatever"

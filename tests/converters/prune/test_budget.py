@@ -103,7 +103,7 @@ def test_a_sparsity_is_met_as_nearly_as_the_alignment_lets_it(
     removable = sum(one.size - align for one in large)
     wanted = min(share * total, removable)
     if scope == "global":
-        assert abs(result.reached * total - wanted) <= align
+        assert abs(result.reached * total - wanted) <= align / 2 + 1e-9
     else:
         for one in large:
             nearest = max(one.size * (1 - share), align)
@@ -122,14 +122,13 @@ def test_a_larger_sparsity_removes_at_least_the_same_channels(
 
 
 def test_the_chunk_with_the_least_score_per_multiplication_goes_first() -> None:
-    # Costs: 3 a + a b + 10 b. A chunk of 8 saves 8 * (3 + 16) = 152 of a and 8 * (16 + 10) = 208 of b; it is worth
-    # 8 and 9.6: 8 / 152 = 0.0526 and 9.6 / 208 = 0.0462, so b goes although its channels are worth more.
-    widths = [width("a", [1.0] * 16), width("b", [1.2] * 16)]
-    cost = chain(["a", "b"])
-    assert cost({"a": 16, "b": 16}) == 464
-    result = plan(widths, Goal("macs", 300.0), cost)
-    assert result.kept == {"a": 16, "b": 8}
-    assert result.reached == 256
+    # Each alone is enough. A channel of a is worth 1.0 and saves 10, one of b 1.1 and 12: 0.1 against 0.0917.
+    widths = [width("a", [1.0] * 2), width("b", [1.1] * 2)]
+
+    def cost(kept: Mapping[str, int]) -> float:
+        return float(10 * kept["a"] + 12 * kept["b"])
+
+    assert plan(widths, Goal("macs", 34.0, align=1), cost).kept == {"a": 2, "b": 1}
 
 
 def test_what_the_last_chunk_took_too_much_is_given_back() -> None:
@@ -153,11 +152,13 @@ def test_a_large_chunk_stays_when_others_together_come_nearer_to_the_budget() ->
     assert result.kept == {"large": 2, "small": 5}
 
 
-def test_the_layer_scope_takes_the_same_share_of_every_group_until_the_budget_holds() -> None:
-    widths = [width("a", np.arange(32)), width("b", 100.0 + np.arange(64))]
-    cost = chain(["a", "b"])
-    result = plan(widths, Goal("macs", cost({"a": 16, "b": 32}), scope="layer"), cost)
-    assert result.kept == {"a": 16, "b": 32}
+def test_the_layer_scope_takes_the_same_share_of_every_group_whatever_its_score() -> None:
+    widths = [width("a", [0.0] * 32), width("b", [1.0] * 64)]
+
+    def cost(kept: Mapping[str, int]) -> float:
+        return float(kept["a"] + kept["b"])
+
+    assert plan(widths, Goal("macs", 48.0, scope="layer"), cost).kept == {"a": 16, "b": 32}
 
 
 def test_a_group_that_is_held_and_one_with_its_own_share_are_not_asked() -> None:

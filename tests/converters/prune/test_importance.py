@@ -54,25 +54,28 @@ def scores_of(small: SimpleNamespace, importance: str, maker: str, **more: Any) 
     return importances(small.model, small.groups, step(importance), **more)[small.by_maker[maker].name]
 
 
-def test_the_l1_norm_adds_up_all_kernels_that_make_the_channel(small: SimpleNamespace) -> None:
-    by_hand = np.zeros(4)
+def test_the_l1_norm_adds_up_the_relative_norms_of_all_kernels_that_make_the_channel(small: SimpleNamespace) -> None:
+    expected = np.zeros(4)
     for name in ("first", "second"):
         values = kernel(small.model, name)
+        by_hand = np.zeros(4)
         for place in np.ndindex(values.shape):
             by_hand[place[-1]] += abs(values[place])
+        expected += by_hand / by_hand.mean()
     assert small.by_maker["first"] is small.by_maker["second"]
-    np.testing.assert_allclose(scores_of(small, "l1", "first"), by_hand / by_hand.mean(), rtol=1e-9)
+    np.testing.assert_allclose(scores_of(small, "l1", "first"), expected, rtol=1e-9)
 
 
-def test_the_l2_norm_is_that_of_all_kernels_together(small: SimpleNamespace) -> None:
-    one, two = kernel(small.model, "first"), kernel(small.model, "second")
-    by_hand = np.array([np.sqrt((one[..., c] ** 2).sum() + (two[..., c] ** 2).sum()) for c in range(4)])
-    np.testing.assert_allclose(scores_of(small, "l2", "second"), by_hand / by_hand.mean(), rtol=1e-9)
+def test_the_l2_norm_is_the_root_of_the_squares(small: SimpleNamespace) -> None:
+    norms = [np.sqrt((kernel(small.model, name) ** 2).sum(axis=(0, 1, 2))) for name in ("first", "second")]
+    expected = sum(one / one.mean() for one in norms)
+    np.testing.assert_allclose(scores_of(small, "l2", "second"), expected, rtol=1e-9)
 
 
 def test_the_scale_of_the_batch_normalization_counts_where_there_is_one(small: SimpleNamespace) -> None:
     gamma = np.abs(np.asarray(small.model.get_layer("norm").gamma))
-    np.testing.assert_allclose(scores_of(small, "batchnorm", "first"), gamma / gamma.mean(), rtol=1e-6)
+    # Two layers make these channels.
+    np.testing.assert_allclose(scores_of(small, "batchnorm", "first"), 2 * gamma / gamma.mean(), rtol=1e-6)
 
 
 def test_a_group_without_batch_normalization_has_its_relative_l2_norm(small: SimpleNamespace) -> None:

@@ -38,6 +38,11 @@ def test_integer_ends_go_with_int8_only() -> None:
         ConvertRequest(Path("x"), scheme="int16x8", io="int8", calibration=(Path("y"),))
 
 
+def test_ranges_of_activations_go_with_int8_only() -> None:
+    with pytest.raises(ConversionError, match="8-bit ranges"):
+        ConvertRequest(Path("x"), scheme="float16", io="float32", ranges=(("stem", 0.0, 1.0),))
+
+
 def test_an_unknown_scheme_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ConversionError) as caught:
         ConvertRequest(Path("x"), scheme="int4")  # type: ignore[arg-type]

@@ -163,6 +163,65 @@ def fully_connected_version(path: Path) -> int:
     return max(versions)
 
 
+def test_ranges_are_the_files_and_the_next_conversion_has_none_of_them(
+    converter: ConverterProcess, small_models: dict[str, Path], pixels: Path, tmp_path: Path
+) -> None:
+    def scales(name: str, ranges: Any = ()) -> tuple[float, float]:
+        converter.convert(
+            ConvertRequest(tmp_path / name, calibration=(pixels,), normalization=(127.5, 127.5), ranges=ranges)
+        )
+        interpreter = open_file(tmp_path / name)
+        stem = interpreter._get_ops_details()[0]["outputs"][0]
+        by_index = {one["index"]: one["quantization"][0] for one in interpreter.get_tensor_details()}
+        return interpreter.get_input_details()[0]["quantization"][0], by_index[stem]
+
+    facts = converter.load(small_models["rescaled"])
+    plain = scales("plain")
+    # The rescaling is taken off; what it made is the file's input.
+    ranged = scales("ranged", (("to_range", -4.0, 4.0), ("stem", 0.0, 25.5)))
+    assert ranged == pytest.approx((8 / 255, 0.1), rel=1e-6)
+    assert plain == pytest.approx((2 / 255, plain[1]), rel=1e-6)
+    assert plain[1] != pytest.approx(0.1, rel=0.01)
+    assert scales("again") == plain
+    assert facts.leading is not None
+    assert open_file(tmp_path / "ranged").get_input_details()[0]["name"] == "photo"
+
+
+@pytest.mark.parametrize(
+    ("name", "high", "match"), [("stm", 1.0, "no layer `stm`"), ("stem", -1.0, "range of `stem` is none")]
+)
+def test_a_range_that_belongs_to_nothing_is_refused_and_the_child_lives_on(
+    converter: ConverterProcess,
+    small_models: dict[str, Path],
+    pixels: Path,
+    tmp_path: Path,
+    name: str,
+    high: float,
+    match: str,
+) -> None:
+    converter.load(small_models["rescaled"])
+    request = ConvertRequest(
+        tmp_path / "x", calibration=(pixels,), normalization=(127.5, 127.5), ranges=((name, 0.0, high),)
+    )
+    with pytest.raises(ConversionError, match=match) as caught:
+        converter.convert(request)
+    assert name == "stem" or "`stem`" in caught.value.next_step
+    assert converter.convert(plain(tmp_path / "x")).size_bytes > 0
+
+
+def test_a_saved_model_has_no_layers_for_ranges(
+    keras: Any, converter: ConverterProcess, small_models: dict[str, Path], pixels: Path, tmp_path: Path
+) -> None:
+    keras.models.load_model(small_models["rescaled"]).export(tmp_path / "saved", verbose=False)
+    converter.load(tmp_path / "saved")
+    with pytest.raises(ConversionError, match="does not say its layers"):
+        converter.convert(
+            ConvertRequest(
+                tmp_path / "x", calibration=(pixels,), normalization=(127.5, 127.5), ranges=(("stem", 0.0, 1.0),)
+            )
+        )
+
+
 def test_equal_work_gives_equal_bytes(
     converter: ConverterProcess, small_models: dict[str, Path], pixels: Path, tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from converters.card import Card
 from converters.contract import describe, own_inputs, tensor_normalization
 from converters.data import Calibration
-from converters.load import ModelFacts
+from converters.facts import ModelFacts
 from converters.metadata import write
 from converters.quantize.ptq import ConvertRequest
 from converters.recipe import Quantize, Recipe

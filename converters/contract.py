@@ -11,8 +11,8 @@ from dataclasses import replace
 
 from converters.card import Card
 from converters.errors import CalibrationError
+from converters.facts import ModelFacts
 from converters.graph.leading import Leading
-from converters.load import ModelFacts
 from edgeinfer.errors import MetadataError
 from edgeinfer.model.metadata import (
     InputSpec,

@@ -17,7 +17,8 @@ from converters.conversion import Conversion
 from converters.data import Source, open_calibration
 from converters.errors import ConversionError
 from converters.examples import open_examples, prepare_examples
-from converters.load import ModelFacts, save_live_model
+from converters.facts import ModelFacts
+from converters.load import save_live_model
 from converters.preparation import check_data, open_labelled, prepare_samples
 from converters.recipe import Recipe
 from converters.run import Judges, Run

@@ -13,7 +13,7 @@ from converters.card import Card
 from converters.contract import own_inputs
 from converters.data import own_sample
 from converters.errors import CalibrationError, TrainingError
-from converters.load import ModelFacts
+from converters.facts import ModelFacts
 from converters.samples import as_array
 from converters.train.batches import Examples
 from edgeinfer.dataset import Dataset, from_arrays, match_classes, open_dataset, sample_name

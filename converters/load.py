@@ -9,14 +9,14 @@ from __future__ import annotations
 import importlib
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from converters.errors import ConversionError
-from converters.graph.leading import Leading, take_off_leading
+from converters.facts import Kind, LayerFacts, Loaded, ModelFacts, TensorFacts
+from converters.graph.leading import take_off_leading
 from converters.inert import check_graph, check_settings
 from converters.legacy import UNREADABLE, explain_load_failure, readable_h5
 from converters.quantize.insert import ranged_model
@@ -24,11 +24,6 @@ from converters.quantize.scales import Ranges
 from edgeinfer.errors import DamagedModelError, InputFileError, MissingDependencyError
 
 __all__ = [
-    "Kind",
-    "LayerFacts",
-    "Loaded",
-    "ModelFacts",
-    "TensorFacts",
     "load_keras",
     "load_tf_keras",
     "model_kind",
@@ -36,7 +31,6 @@ __all__ = [
     "save_live_model",
 ]
 
-Kind = Literal["keras", "h5", "savedmodel"]
 _SIZE_CURE = (
     "Build the model again with a fixed size: "
     "`keras.models.clone_model(model, input_tensors=[keras.Input((224, 224, 3))])`, "
@@ -44,83 +38,6 @@ _SIZE_CURE = (
 )
 _HALF = ("float16", "bfloat16")
 _RESAVE_CURE = 'Save the model again with `model.save("model.keras")`.'
-
-
-@dataclass(frozen=True, slots=True)
-class TensorFacts:
-    """One input or output of a model.
-
-    Attributes:
-        name: As Keras or the SavedModel's signature says it, and as the TFLite file will.
-        shape: With batch 1; -1 where an output's size depends on the data.
-        dtype: NumPy's name.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-
-
-@dataclass(frozen=True, slots=True)
-class LayerFacts:
-    """One layer of a model.
-
-    Attributes:
-        name: Keras' name, behind those of the nested models around it: "base/stem".
-        kind: The class, e.g. "Conv2D".
-    """
-
-    name: str
-    kind: str
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFacts:
-    """What the parent process learns about a model without importing TensorFlow.
-
-    Attributes:
-        name: The model's own name.
-        kind: What was read.
-        inputs: In the order of the model.
-        outputs: In the order of the model.
-        layers: Keras layers, nested models unfolded; empty for a SavedModel.
-        parameters: Number of weights, trained or not; None for a SavedModel.
-        leading: A rescaling that was taken off the front, or None. If the model's own input was pixels, then the
-            normalization is (mean, std) = (-offset / scale, 1 / scale).
-        staying: Of a rescaling that stands at the front behind `leading` and stays there, e.g. one with a value per
-            channel: the maps of the channels with the smallest and the largest scale and offset.
-        versions: Of the packages that read the model, e.g. {"keras": "3.15.1", "tensorflow": "2.21.0"}.
-    """
-
-    name: str
-    kind: Kind
-    inputs: tuple[TensorFacts, ...]
-    outputs: tuple[TensorFacts, ...]
-    layers: tuple[LayerFacts, ...] = ()
-    parameters: int | None = None
-    leading: Leading | None = None
-    staying: tuple[Leading, ...] = ()
-    versions: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def front(self) -> tuple[Leading, ...]:
-        """What the front of the model as it was trained does to its own input, channel by channel; () for nothing."""
-        if self.leading is None:
-            return self.staying
-        return tuple(self.leading.then(one) for one in self.staying) or (self.leading,)
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A model in memory, with one way to call it.
-
-    Attributes:
-        call: Takes the batch-1 tensors in the order of `facts.inputs`, returns them in that of `facts.outputs`.
-        facts: What it is. The shapes of its outputs are known for sure after tracing.
-    """
-
-    call: Callable[[Sequence[Any]], list[Any]]
-    facts: ModelFacts
 
 
 def model_kind(path: Path) -> Kind:

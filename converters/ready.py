@@ -65,8 +65,8 @@ def _ready(
     if step.epochs:
         aware = train_aware(model, step, work.data, fit=work.recipe.fit, seed=seed, progress=work.progress)
         model, ranges = aware.model, aware.ranges
-        notes.append(f"trained for int8 for {step.epochs} epochs")
-    if step.correct_bias:
+        notes += [f"trained for int8 for {step.epochs} epochs", *aware.notes]
+    if step.correct_bias and not step.epochs:  # training has fitted the biases to the rounded weights already
         if work.progress:
             work.progress(Progress("correct the biases", 0, 0))
         model = correct_bias(model, samples)

@@ -15,7 +15,7 @@ from converters.contract import own_inputs
 from converters.conversion import Conversion
 from converters.data import choose
 from converters.errors import ConversionError, RecipeError
-from converters.load import ModelFacts
+from converters.facts import ModelFacts
 from converters.preparation import Samples
 from converters.ready import ready_for_int8
 from converters.recipe import Quantize, Verify

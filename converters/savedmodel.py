@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from converters.errors import ConversionError
+from converters.facts import Loaded, ModelFacts, TensorFacts
 from converters.inert import KERAS_2_FILE, check_graph
-from converters.load import Loaded, ModelFacts, TensorFacts
 
 __all__ = ["NeedsKeras2Error", "load_saved_model"]
 

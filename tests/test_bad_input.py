@@ -252,8 +252,8 @@ class StandIn:
         pass
 
     def load(self, path: Path) -> Any:
+        from converters.facts import ModelFacts, TensorFacts
         from converters.graph.leading import Leading
-        from converters.load import ModelFacts, TensorFacts
 
         image, corner = TensorFacts("image", (1, 2, 2, 3), "float32"), TensorFacts("corner", (1, 4), "float32")
         leading = Leading(1 / 255, 0.0) if "rescaled" in path.name else None

@@ -22,7 +22,6 @@ _ACROSS = (
     "Attention",
     "Bidirectional",
     "Dot",
-    "Embedding",
     "GRU",
     "GroupNormalization",
     "LSTM",

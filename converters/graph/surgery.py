@@ -56,7 +56,7 @@ def remove_channels(model: Any, removed: Mapping[str, NDArray[np.int64]]) -> Any
     replace: dict[int, Callable[..., Any] | int] = {
         node.index: replaced[node.name] for node in analysis.network.nodes if node.name in replaced
     }
-    made = rebuild(analysis.network, replace)
+    made = _rebuilt(analysis, replace)
     for name, axes in cuts.items():
         _set_weights(old[name], replaced[name], axes)
     # Layers without a cut in their weights may still have some: a Reshape has none, but its kind is not asked here.
@@ -64,6 +64,23 @@ def remove_channels(model: Any, removed: Mapping[str, NDArray[np.int64]]) -> Any
         if isinstance(old[name], keras.Layer):
             replaced[name].set_weights(old[name].get_weights())
     return made
+
+
+def _rebuilt(analysis: GroupedChannels, replace: Mapping[int, Callable[..., Any] | int]) -> Any:
+    import tensorflow as tf
+
+    try:
+        return rebuild(analysis.network, replace)
+    except ConversionError:
+        raise
+    except (TypeError, ValueError, tf.errors.OpError) as error:
+        # E.g. an initializer that holds an array of the old size.
+        raise ConversionError(
+            f"The model `{analysis.network.model.name}` cannot be built with fewer channels.",
+            received=" ".join(str(error).split())[:300],
+            expected="layers that can be made at any width",
+            next_step="Give the layers that Keras names here initializers without a fixed size, or skip them.",
+        ) from error
 
 
 def _unknown_group(name: str, known: list[str]) -> ConversionError:

@@ -218,8 +218,9 @@ def _notes(
     now = costs(live)
     channels = sum(group.size for group in groups if not _held(group, step))
     notes = [
-        f"{sum(removed.values())} of {channels} channels that could go went: {now.macs / max(whole.macs, 1):.1%} of the "
-        f"multiply-accumulates and {now.parameters / max(whole.parameters, 1):.1%} of the parameters are left"
+        f"{sum(removed.values())} of {channels} channels that could go went: "
+        f"{now.macs / max(whole.macs, 1):.1%} of the multiply-accumulates and "
+        f"{now.parameters / max(whole.parameters, 1):.1%} of the parameters are left"
     ]
     kind, limit = goal_kind(step), final_amount(step, whole)
     if kind == "sparsity" and step.sparsity is not None:

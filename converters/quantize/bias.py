@@ -3,8 +3,13 @@
 Rounding a kernel to int8 is noise of mean 0, but a layer has few weights for each output and inputs that are mostly
 positive behind a ReLU, so each channel keeps a mean error, and the next layers add it up.
 
-What it brings (benchmarks/quantize_methods.py): nothing that could be told from chance on ResNet-8 and MobileNet 0.25,
-whose kernels have one scale per output channel. It is therefore not done by default.
+What it brings (benchmarks/quantize_methods.py, 200 calibration samples, 3 seeds), against the plain int8 file:
+
+* MobileNet 0.25, 200 photos: the answers are those of the float model on 93 % instead of 83 % (p 0.003 and less for
+  each seed), top-1 accuracy is 42.2 % instead of 37.7 % (p 0.09, 0.04, 0.004; float 41.7 %), and the output error is 38
+  to 41 % smaller. The paper names the reason: a depthwise kernel has 9 weights for each output, too few to average out.
+* ResNet-8, 5000 pictures: the output error is 6 to 12 % smaller; accuracy (76.4 % for both) and agreement cannot be
+  told apart.
 
 Source: Nagel et al. 2019, arXiv:1906.04721, section 4.2 and appendix D (the empirical variant).
 """

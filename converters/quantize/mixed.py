@@ -79,9 +79,16 @@ def fallback_layers(fallback: Sequence[tuple[str, str]], layers: Sequence[str]) 
         Of `layers`, in their order.
 
     Raises:
-        RecipeError: A pattern matches no layer, or a layer shall be "int16x8".
+        RecipeError: A pattern matches no layer, or a layer shall be "int16x8", or the model does not say its layers.
     """
     check_fallback(fallback)
+    if fallback and not layers:
+        raise RecipeError(
+            "A fallback goes by layers, and this model does not say its layers.",
+            received="a SavedModel",
+            expected="a `.keras` or `.h5` file",
+            next_step='Save the model with `model.save("model.keras")`.',
+        )
     found: set[str] = set()
     for pattern, _ in fallback:
         matched = {one for one in layers if fnmatchcase(one, pattern) or fnmatchcase(one.rpartition("/")[2], pattern)}
@@ -170,8 +177,8 @@ def _owners(graph: Subgraph, frozen: Frozen) -> dict[str, frozenset[str]]:
         node = frozen.function.graph.get_operation_by_name(one.name)
         behind[one.name] = node.inputs[0].op.name if node.type == "Identity" and node.inputs else node.name
     names: dict[str, list[str]] = {}
-    for one in frozen.layers:
-        names.setdefault(one.rpartition("/")[2], []).append(one)
+    for layer in frozen.layers:
+        names.setdefault(layer.rpartition("/")[2], []).append(layer)
     found = {}
     for operator in graph.operators:
         tensor = graph.tensors[operator.outputs[0]].name

@@ -20,8 +20,8 @@ from converters.quantize.refusal import explain_refusal
 from converters.targets import CALIBRATED_SCHEMES, Io, Scheme
 
 if TYPE_CHECKING:
+    from converters.facts import Loaded, TensorFacts
     from converters.graph.leading import Leading
-    from converters.load import Loaded, TensorFacts
 
 __all__ = ["ConvertFacts", "ConvertRequest", "Frozen", "calibration_samples", "freeze", "quantize"]
 

@@ -23,8 +23,9 @@ from types import TracebackType
 from typing import Any
 
 from converters.errors import ConversionError
+from converters.facts import Kind, LayerFacts, ModelFacts, TensorFacts
 from converters.graph.leading import Leading
-from converters.load import Kind, LayerFacts, ModelFacts, TensorFacts, model_kind
+from converters.load import model_kind
 from converters.quantize.ptq import ConvertFacts, ConvertRequest
 from converters.savedmodel import NeedsKeras2Error
 from converters.tflite.worker import FOLDER_VARIABLE

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from converters.errors import ConversionError
-from converters.load import Kind
+from converters.facts import Kind
 from converters.quantize.ptq import ConvertFacts, ConvertRequest, Frozen, freeze, quantize
 from converters.quantize.scales import Ranges
 from edgeinfer.errors import EdgeInferError, MissingDependencyError, OutputError

@@ -19,8 +19,8 @@ from converters.contract import (
     tensor_normalization,
 )
 from converters.errors import CalibrationError
+from converters.facts import ModelFacts, TensorFacts
 from converters.graph.leading import Leading
-from converters.load import ModelFacts, TensorFacts
 from converters.metadata import write
 from edgeinfer.errors import MetadataError
 from edgeinfer.model.metadata import Normalization, Rescaling, Resize, read

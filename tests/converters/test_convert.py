@@ -22,8 +22,8 @@ import converters
 from converters import Card, Quantize, Recipe, Training, Verify, convert
 from converters.convert import Conversion
 from converters.errors import AccuracyDropError, CalibrationError, ConversionError
+from converters.facts import ModelFacts, TensorFacts
 from converters.graph.leading import Leading
-from converters.load import ModelFacts, TensorFacts
 from converters.quantize.ptq import ConvertRequest
 from converters.report import Report
 from edgeinfer import __version__

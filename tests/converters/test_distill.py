@@ -62,7 +62,7 @@ def answers(keras: Any, of: Any, layer: str, *, training: bool = False) -> Any:
     if layer == "last":
         kernel, bias = of.get_layer("last").get_weights()
         return answers(keras, of, "pooled", training=training) @ kernel + bias
-    part = keras.Model(of.inputs, of.get_layer(layer).output)
+    part = keras.Model(of.inputs[0], of.get_layer(layer).output)
     state = of.get_weights()
     result = np.asarray(part(INPUTS, training=training), np.float64)
     of.set_weights(state)  # a call in training moves BatchNorm's averages
@@ -152,7 +152,7 @@ def test_a_student_comes_to_answer_as_its_teacher(keras: Any) -> None:
     teacher, student = model(keras, 6), model(keras, 6)
     student.get_layer("last").set_weights([one * 0 for one in student.get_layer("last").get_weights()])
     before = divergence(answers(keras, teacher, "last"), answers(keras, student, "last"), 1.0)
-    step = Distill(epochs=60, learning_rate=0.03, alpha=1.0, features={"second": "second"})
+    step = Distill(epochs=60, learning_rate=0.3, alpha=1.0)
     history = distill(student, teacher, step, EXAMPLES, fit=ALL, seed=0)
     assert history.losses[-1] < history.losses[0] / 3
     assert history.samples == COUNT
@@ -162,7 +162,7 @@ def test_a_student_comes_to_answer_as_its_teacher(keras: Any) -> None:
 def test_a_projection_between_widths_learns_along_and_does_not_stay(keras: Any) -> None:
     teacher, student = model(keras, 6), model(keras, 4)
     names = [one.path for one in student.variables]
-    step = Distill(epochs=30, learning_rate=0.03, alpha=1.0, features={"second": "second", "pooled": "pooled"})
+    step = Distill(epochs=30, learning_rate=0.3, alpha=1.0, features={"second": "second", "pooled": "pooled"})
     history = distill(student, teacher, step, EXAMPLES, fit=ALL, seed=0)
     assert history.losses[-1] < history.losses[0] / 2
     assert [one.path for one in student.variables] == names

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from converters.errors import ConversionError
+from converters.facts import TensorFacts
 from converters.legacy import explain_load_failure
-from converters.load import TensorFacts, model_kind, save_live_model
+from converters.load import model_kind, save_live_model
 from converters.tflite.process import ConverterProcess
 from edgeinfer.errors import DamagedModelError, InputFileError, OutputError
 

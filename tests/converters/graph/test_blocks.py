@@ -174,6 +174,8 @@ def test_an_addition_that_is_called_twice_makes_two_blocks(keras: Any) -> None:
     ]
     wanted = answers(silenced(keras, model, "second"))
     np.testing.assert_allclose(answers(remove_blocks(model, ["sum (2)"])), wanted, atol=1e-5)
+    nothing = remove_blocks(model, ["sum", "sum (2)"])
+    np.testing.assert_allclose(answers(nothing), answers(silenced(keras, model, "first", "second")), atol=1e-6)
 
 
 def test_an_unknown_block_is_an_error_that_lists_close_names(model: Any) -> None:

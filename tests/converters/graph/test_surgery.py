@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from converters.errors import ConversionError
 from converters.graph.surgery import remove_channels
 
 pytestmark = pytest.mark.tensorflow
@@ -405,57 +404,11 @@ def test_sizes_that_are_only_known_when_the_model_runs_do_not_matter(keras: Any)
     assert pruned.get_layer("a").filters == 3
 
 
-@pytest.fixture(scope="module")
-def chain(keras: Any) -> Any:
+def test_a_pruned_model_can_be_pruned_again(keras: Any) -> None:
     layers = keras.layers
-    x = keras.Input((6, 6, 3), name="picture")
-    y = layers.Conv2D(4, 3, name="first")(x)
-    y = layers.Conv2D(5, 1, name="second", trainable=False)(y)
-    model = keras.Model(x, layers.Dense(3, name="logits")(layers.GlobalAveragePooling2D()(y)), name="small")
-    return randomize(model)
-
-
-def test_names_and_flags_are_kept(chain: Any) -> None:
-    pruned = remove_channels(chain, {"first": np.array([0]), "second": np.array([1])})
-    assert [one.name for one in pruned.layers] == [one.name for one in chain.layers]
-    assert [one.trainable for one in pruned.layers] == [one.trainable for one in chain.layers]
-    assert (pruned.name, pruned.input_shape, pruned.output_shape) == ("small", (None, 6, 6, 3), (None, 3))
-
-
-def test_a_pruned_model_can_be_pruned_again(keras: Any, chain: Any) -> None:
+    x = keras.Input((6, 6, 3))
+    y = layers.Conv2D(5, 1, name="second")(layers.Conv2D(4, 3, name="first")(x))
+    chain = randomize(keras.Model(x, y))
     twice = remove_channels(remove_channels(chain, {"first": np.array([1])}), {"first": np.array([1])})
     wanted = answers(zeroed(keras, chain, {("second", "kernel", 2): [1, 2]}))
     assert relative_error(answers(twice), wanted) <= 1e-4
-
-
-@pytest.mark.parametrize("removed", [{}, {"first": []}, {"logits": np.zeros(0, dtype=np.int64)}], ids=str)
-def test_nothing_removed_is_a_copy(chain: Any, removed: Any) -> None:
-    copy = remove_channels(chain, removed)
-    assert relative_error(answers(copy), answers(chain)) == 0
-    assert copy is not chain
-
-
-def test_a_unit_that_is_named_twice_goes_once(chain: Any) -> None:
-    pruned = remove_channels(chain, {"first": np.array([2, 0, 2])})
-    np.testing.assert_array_equal(pruned.get_layer("first").get_weights()[1], chain.get_layer("first").bias[1:4:2])
-
-
-@pytest.mark.parametrize(
-    ("removed", "words"),
-    [
-        ({"frist": [0]}, ["no such group", "'frist'", "'first'"]),
-        ({"first": [4]}, ["no such unit", "4", "0..3"]),
-        ({"first": [-1]}, ["no such unit", "-1", "0..3"]),
-        ({"first": [0, 1, 2, 3]}, ["all its units", "at most 3"]),
-        ({"logits": [0]}, ["frozen", "model output `logits`"]),
-        ({"first": [0.0]}, ["whole numbers", "float64"]),
-        ({"first": np.array([True, False, True, False])}, ["whole numbers", "bool", "flatnonzero"]),
-        ({"first": np.array([[0]])}, ["one row", "(1, 1)"]),
-    ],
-    ids=lambda value: str(value) if isinstance(value, dict) else "",
-)
-def test_what_cannot_be_removed_is_an_error(chain: Any, removed: Any, words: list[str]) -> None:
-    with pytest.raises(ConversionError) as error:
-        remove_channels(chain, removed)
-    for word in words:
-        assert word.lower() in str(error.value).lower()

@@ -22,7 +22,7 @@ def to_int8(kernel: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     for column in range(made.shape[1]):
         scale = np.abs(made[:, column]).max() / 127
         made[:, column] = [scale * np.round(one / scale) for one in made[:, column]]
-    return made
+    return np.asarray(made)
 
 
 @pytest.fixture(scope="module")

@@ -39,6 +39,12 @@ def test_a_pattern_without_a_layer_is_refused_with_the_closest_name() -> None:
     assert "`head`" in caught.value.next_step
 
 
+def test_a_model_without_layers_has_no_fallback() -> None:
+    with pytest.raises(RecipeError, match="does not say its layers"):
+        fallback_layers((("head", "float32"),), ())
+    assert fallback_layers((), ()) == ()
+
+
 def test_single_layers_in_int16x8_are_refused_with_what_is_possible() -> None:
     with pytest.raises(RecipeError, match="cannot make single layers int16x8") as caught:
         check_fallback((("stem", "float32"), ("head", "int16x8")))
@@ -112,7 +118,7 @@ def run(tflite: bytes, samples: Any) -> Any:
             scale, zero = given["quantization"]
             limits = np.iinfo(given["dtype"])
             values = np.clip(np.round(values / scale) + zero, limits.min, limits.max).astype(given["dtype"])
-        interpreter.set_tensor(given["index"], values)
+        interpreter.tensor(given["index"])()[...] = values
         interpreter.invoke()
         result = interpreter.get_tensor(answer["index"])[0]
         scale, zero = answer["quantization"]
@@ -171,6 +177,18 @@ def test_a_layer_without_an_op_is_refused(frozen: Any) -> None:
         quantize_mixed(converter(frozen, "int8"), frozen, ("drop",))
     assert "`drop`" in caught.value.received
     assert "`depth`" in caught.value.expected
+
+
+@pytest.mark.tensorflow
+def test_layers_are_found_behind_ranges_that_were_handed_over(model: Path) -> None:
+    from converters.load import load_keras
+    from converters.quantize.ptq import freeze
+
+    ranges = (("stem", 0.0, 4.0), ("depth_relu", 0.0, 3.0))
+    frozen = freeze(load_keras(model, "keras", ranges))
+    mixed = quantize_mixed(converter(frozen, "int8"), frozen, ("depth",))
+    found = types(mixed.tflite)
+    assert (found["DEPTHWISE_CONV_2D"], found["CONV_2D"]) == ("float32", "int8 int8")
 
 
 @pytest.mark.tensorflow

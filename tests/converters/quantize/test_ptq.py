@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from converters.errors import CalibrationError, ConversionError
+from converters.facts import Loaded, ModelFacts, TensorFacts
 from converters.graph.leading import Leading
-from converters.load import Loaded, ModelFacts, TensorFacts
 from converters.quantize.ptq import ConvertRequest, Frozen, calibration_samples, freeze
 
 PICTURE = TensorFacts("photo", (1, 2, 2, 1), "float32")

@@ -167,6 +167,24 @@ def test_ranges_that_no_file_can_have_are_refused(made: Any, change: Any, match:
 
 
 @pytest.mark.parametrize(
+    ("rounding", "steps"),
+    # Sums -3, 3, 5, -5 times 1/8 are -0.375, 0.375, 0.625, -0.625. Rounded twice they are first rounded to quarters,
+    # halves away from zero: -0.5, 0.5, 0.75, -0.75.
+    [("once", [0, 0, 1, -1]), ("twice, up", [0, 1, 1, -1]), ("twice, away", [-1, 1, 1, -1])],
+)
+def test_sums_are_rounded_as_each_engine_does_it(keras: Any, rounding: str, steps: list[int]) -> None:
+    from converters.quantize.fake_layers import KernelScales, fake_layers
+
+    dense = keras.layers.Dense(1, use_bias=False)
+    dense.build((None, 1))
+    dense.set_weights([np.ones((1, 1), np.float32)])
+    scales = KernelScales(0.5, 2.0, np.array([0.125]))
+    kernel = fake_layers().integer_kernel(dense, scales, rounding, keras.activations.linear)
+    sums = np.array([[-3], [3], [5], [-5]], np.float32)
+    assert np.asarray(kernel(sums * 0.5)).ravel().tolist() == [2.0 * one for one in steps]
+
+
+@pytest.mark.parametrize(
     ("kind", "shape", "axis"),
     [("Conv2D", (3, 3, 2, 4), 3), ("DepthwiseConv2D", (3, 3, 2, 1), 2), ("Dense", (6, 5), 1)],
 )

@@ -10,8 +10,8 @@ The methods are compared on the same samples. `gained` counts those that only th
 that only the plain file of the same seed does; `p` is the probability that chance parts them as unevenly (exact
 two-sided sign test). `nearer` and `farther` count likewise where only one of the two files answers as the float model,
 which needs no labels and sees more. `error` is the root mean square of output differences over that of the float
-outputs. Each column of p holds some thirty comparisons, so one or two below 0.05 are what chance gives; the photos of the
-seeds overlap.
+outputs. Each column of p holds some thirty comparisons, so one or two below 0.05 are what chance gives; the photos of
+the seeds overlap.
 """
 
 from __future__ import annotations

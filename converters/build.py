@@ -98,8 +98,15 @@ def build_quantized(process: ConverterProcess, facts: ModelFacts, job: Job, fine
         UnsupportedOpError: An op that the target cannot run.
     """
     quantize = job.recipe.quantize
-    tflite, seconds = _convert(process, _request(job, facts, quantize, finer or Finer()))
-    gates = check_file(tflite, scheme=quantize.scheme, io=quantize.ends(job.target.io), target=job.target)
+    finer = finer or Finer()
+    tflite, seconds = _convert(process, _request(job, facts, quantize, finer))
+    gates = check_file(
+        tflite,
+        scheme=quantize.scheme,
+        io=quantize.ends(job.target.io),
+        target=job.target,
+        mixed=bool(finer.fallback),
+    )
     metadata = describe(tflite, facts, job.card, {})
     warnings: list[str] = []
     if quantize.scheme in CALIBRATED_SCHEMES:
@@ -128,4 +135,5 @@ def _request(job: Job, facts: ModelFacts, quantize: Quantize, finer: Finer) -> C
         normalization=(normalization.mean, normalization.std) if pixels and normalization else None,
         per_tensor_dense=job.target.per_tensor_dense and quantize.scheme == "dynamic",
         ranges=finer.ranges,
+        fallback=finer.fallback,
     )

@@ -38,7 +38,7 @@ Augmentation = Literal["flip", "shift"]
 Structure = Literal["channel", "block", "weight"]
 Importance = Literal["l1", "l2", "batchnorm", "taylor", "hessian"]
 Ranges = Literal["minmax", "percentile", "mse"]
-Fallback = Literal["int16x8", "float32"]
+Fallback = Literal["float32"]
 
 
 _AGREEMENT = 0.9
@@ -239,7 +239,8 @@ class Quantize:
         equalize: Whether the channels of neighbouring layers are brought to the same range first (Nagel et al. 2019,
             arXiv:1906.04721, section 4.1).
         correct_bias: Whether the mean error that quantized weights cause is taken out of the biases (ibid., 4.2).
-        fallback: Layers (patterns) that stay more precise: pattern -> "float32" or "int16x8". A mapping or pairs.
+        fallback: Layers (patterns) that stay float: pattern -> "float32". A mapping or pairs. Single layers in int16x8
+            are beyond TensorFlow's converter, see `converters.quantize.mixed`.
     """
 
     scheme: Scheme = "int8"
@@ -268,7 +269,14 @@ class Quantize:
         check_above_zero("learning_rate", self.learning_rate)
         check_one_of("ranges", self.ranges, get_args(Ranges))
         object.__setattr__(self, "fallback", text_pairs("fallback", self.fallback))
-        for _, kind in self.fallback:
+        for pattern, kind in self.fallback:
+            if kind == "int16x8":
+                raise RecipeError(
+                    "TensorFlow's converter cannot make single layers int16x8.",
+                    received=f"fallback={{{pattern!r}: {kind!r}}}",
+                    expected='"float32" for single layers',
+                    next_step='Take "float32" for these layers, or Quantize("int16x8") for the whole model.',
+                )
             check_one_of("fallback", kind, get_args(Fallback))
         for name in ("equalize", "correct_bias"):
             if not isinstance(getattr(self, name), bool):

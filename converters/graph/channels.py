@@ -74,11 +74,11 @@ def group_channels(network: Network) -> GroupedChannels:
         made.update(unique.tolist() if touch.producing else ())
         for root, count in zip(unique.tolist(), counts.tolist(), strict=True):
             stands.setdefault(root, []).append((number, count))
-    gathered: dict[tuple[tuple[tuple[int, int], ...], bool], list[int]] = {}
+    gathered: dict[tuple[tuple[int, int], ...], list[int]] = {}
     for root in sorted(made):
-        gathered.setdefault((tuple(stands[root]), root in reasons), []).append(root)
+        gathered.setdefault(tuple(stands[root]), []).append(root)
     groups, taken = [], _Names()
-    for (standing, _), roots_of_units in gathered.items():
+    for standing, roots_of_units in gathered.items():
         own = [touches[number] for number, _ in standing]
         groups.append(
             ChannelGroup(

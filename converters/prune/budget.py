@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from converters.errors import RecipeError
 
-__all__ = ["Cost", "Goal", "Kind", "Plan", "Width", "interim", "plan", "smallest_cost"]
+__all__ = ["Cost", "Goal", "Kind", "Plan", "Width", "check_reachable", "interim", "plan", "smallest_cost"]
 
 Kind = Literal["sparsity", "macs", "parameters", "size_bytes"]
 
@@ -122,7 +122,7 @@ def plan(widths: Sequence[Width], goal: Goal, cost: Cost) -> Plan:
     """
     kept, free = _first_cut(widths, goal)
     if goal.kind != "sparsity":
-        _check_reachable(widths, free, kept, goal, cost)
+        check_reachable(widths, goal, cost)
         _shrink_to_cost(free, kept, goal, cost)
         _give_back(free, kept, goal, cost)
         kept = _nearer(free, kept, goal, cost)
@@ -297,9 +297,15 @@ def _nearer(free: Sequence[Width], kept: dict[str, int], goal: Goal, cost: Cost)
     return kept
 
 
-def _check_reachable(
-    widths: Sequence[Width], free: Sequence[Width], kept: Mapping[str, int], goal: Goal, cost: Cost
-) -> None:
+def check_reachable(widths: Sequence[Width], goal: Goal, cost: Cost) -> None:
+    """Refuse a budget below what the groups that stay whole, those with shares of their own, and `align` leave.
+
+    Raises:
+        RecipeError: It is. The message names the smallest budget within reach, and what holds it.
+    """
+    if goal.kind == "sparsity":
+        return
+    kept, free = _first_cut(widths, goal)
     least = {**kept, **{width.name: goal.align for width in free}}
     smallest = cost(least)
     if smallest <= goal.amount:

@@ -14,7 +14,7 @@ from converters.graph.channels import ChannelGroup, WidthCost, channel_groups
 from converters.graph.cost import Costs, costs
 from converters.graph.flat import flat_model
 from converters.graph.surgery import remove_channels
-from converters.prune.budget import Cost, Goal, Kind, Width, interim, plan, smallest_cost
+from converters.prune.budget import Cost, Goal, Kind, Width, check_reachable, interim, plan, smallest_cost
 from converters.prune.importance import importances
 from converters.prune.patterns import check_patterns, own_share, skip_pattern
 from converters.prune.size import stored_size
@@ -95,7 +95,7 @@ def prune_channels(
         return Pruned(live, {}, groups, ("the budget holds already: nothing was removed",))
     # Before anything is trained: can the goal be reached at all?
     same = {name: np.ones(size) for name, size in sizes.items()}
-    plan(_widths(groups, step, same, sizes, 1.0), _goal(step, end, whole), _cost(live, groups, kind))
+    check_reachable(_widths(groups, step, same, sizes, 1.0), _goal(step, end, whole), _cost(live, groups, kind))
     for number in range(step.rounds):
         if progress is not None:
             progress(Progress("prune channels", number, step.rounds))

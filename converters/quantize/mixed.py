@@ -4,13 +4,15 @@ The converter's own way is its quantizer's list of refused ops ("denylisted node
 debugger): what it lists stays float, with DEQUANTIZE in front and QUANTIZE behind. The ends of the file stay what was
 asked for.
 
-Single layers in int16x8 cannot be had from it. Tried on TensorFlow 2.21, none of it gives a file that loads:
+Single layers in int16x8 cannot be had from it. Tried on TensorFlow 2.21, none of it gives a file that is worth
+having:
 
 * the quantizer with activations of int16 and the same list: it takes a zero point of -1, and the kernels of
   CONV_2D and DEPTHWISE_CONV_2D want 0;
 * that on an int8 file whose refused layers are still float: it quantizes them with the int8 ranges;
 * 16-bit FakeQuant around a layer in the graph: the quantizer merges it with the neighbour's 8-bit range, so that
-  CONV_2D has int8 in and int16 out, and gives DEPTHWISE_CONV_2D biases of int32 where int64 is wanted.
+  CONV_2D has int8 in and int16 out, and gives DEPTHWISE_CONV_2D biases of int32 where int64 is wanted; a Dense loads
+  and runs, with an error nine times that of int8.
 """
 
 from __future__ import annotations

@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.errors import CalibrationError, ConversionError
+from converters.quantize.mixed import check_fallback, fallback_layers, quantize_mixed
 from converters.quantize.refusal import explain_refusal
 from converters.targets import CALIBRATED_SCHEMES, Io, Scheme
+from edgeinfer.errors import EdgeInferError
 
 if TYPE_CHECKING:
     from converters.facts import Loaded, TensorFacts
@@ -45,6 +47,7 @@ class ConvertRequest:
         ranges: Of activations: (layer name, low, high), in the units of the model, low <= 0 <= high. The file has
             these ranges to the last bit; tensors without one get theirs from the calibration data, which is needed in
             any case: without it ops stay float. Names are those of `converters.quantize.scales`.
+        fallback: Layers that stay float in an int8 file: (pattern, "float32"), see `converters.quantize.mixed`.
     """
 
     output: Path
@@ -54,6 +57,7 @@ class ConvertRequest:
     normalization: tuple[float, float] | None = None
     per_tensor_dense: bool = False
     ranges: tuple[tuple[str, float, float], ...] = ()
+    fallback: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         for what, value, allowed in (
@@ -77,6 +81,7 @@ class ConvertRequest:
                 received="none",
                 expected="one `.npy` file per input",
             )
+        check_fallback(self.fallback)
         if self.ranges and self.scheme != "int8":
             raise ConversionError(
                 "Ranges of activations are 8-bit ranges.",
@@ -223,8 +228,11 @@ def quantize(frozen: Frozen, request: ConvertRequest) -> tuple[bytes, int]:
         converter.inference_input_type = converter.inference_output_type = tf.dtypes.as_dtype(request.io)
     # Not a public setting, but the only one that keeps FULLY_CONNECTED below version 10.
     converter._experimental_disable_per_channel_quantization_for_dense_layers = request.per_tensor_dense
+    layers = fallback_layers(request.fallback, frozen.layers)
     try:
-        return bytes(converter.convert()), samples
+        return (quantize_mixed(converter, frozen, layers).tflite if layers else bytes(converter.convert())), samples
+    except EdgeInferError:  # some are a ValueError too, and are explained already
+        raise
     except (ConverterError, ValueError, TypeError, RuntimeError, tf.errors.OpError) as error:
         graph = frozen.function.graph.as_graph_def()
         raise explain_refusal(str(error), request.scheme, graph, frozen.layers) from error

@@ -115,6 +115,7 @@ class Session:
                 "output": Path(fields["output"]),
                 "calibration": tuple(Path(one) for one in fields["calibration"]),
                 "normalization": None if normalization is None else (normalization[0], normalization[1]),
+                "fallback": tuple((str(pattern), str(kind)) for pattern, kind in fields["fallback"]),
                 "ranges": tuple((str(name), float(low), float(high)) for name, low, high in fields["ranges"]),
             }
         )

@@ -165,6 +165,15 @@ def test_channels_that_meet_the_model_input_stay(keras: Any) -> None:
     assert by_name(keras.Model(x, layers.Conv2D(2, 1, name="b")(y)))["a"].frozen == "model input `picture`"
 
 
+def test_one_channel_that_is_spread_over_many_stays(keras: Any) -> None:
+    layers = keras.layers
+    x = keras.Input((4, 4, 3))
+    y = layers.Conv2D(6, 1, name="a")(x)
+    y = layers.Multiply(name="spread")([y, layers.Conv2D(1, 1, name="gate")(y)])
+    groups = by_name(keras.Model(x, layers.Conv2D(2, 1, name="b")(y)))
+    assert (groups["a"].frozen, groups["gate"].frozen) == ("", "layer `spread` spreads its one channel over 6")
+
+
 def test_a_layer_that_is_partly_frozen_makes_two_groups(keras: Any) -> None:
     layers = keras.layers
     x = keras.Input((4, 4, 3), name="picture")

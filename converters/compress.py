@@ -7,7 +7,6 @@ last finished step, and comes to the same weights as one that was not.
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,9 +17,12 @@ from converters.backend import require_keras
 from converters.errors import RecipeError, TrainingError
 from converters.examples import fingerprint
 from converters.load import model_kind, read_keras
+from converters.quantize.mixed import fallback_layers
 from converters.recipe import Distill, FineTune, Prune, Recipe
-from converters.stages import Stage, keep, made_of, model_hash, restored, weights_hash
+from converters.stages import Stage, keep, made_of, model_hash, restored, sweep, weights_hash
+from converters.train.loop import History
 from edgeinfer import __version__
+from edgeinfer.errors import InputFileError
 from edgeinfer.progress import ProgressReport
 
 __all__ = ["Stage", "Workshop", "advance", "check_training", "open_workshop", "step_key", "step_seed"]
@@ -51,8 +53,18 @@ def check_training(recipe: Recipe, train: Any, teacher: Any) -> None:
     """Refuse a recipe whose steps lack what they need, before anything is loaded.
 
     Raises:
-        RecipeError: A step needs training data, or a teacher, that nobody gave.
+        RecipeError: A step needs training data, or a teacher, that nobody gave; or there is a teacher whom no step
+            asks.
+        InputFileError: The teacher is not there.
     """
+    if teacher is not None and not any(isinstance(step, Distill) for step in recipe.steps):
+        raise RecipeError(
+            "There is a teacher, and no step asks it.",
+            received=recipe.order,
+            expected="a Distill before Quantize, or no teacher",
+        )
+    if isinstance(teacher, str | Path) and not Path(teacher).exists():
+        raise InputFileError("The teacher does not exist.", received=f"`{teacher}`")
     if recipe.trains and train is None:
         needy = [type(step).__name__ for step in recipe.steps if getattr(step, "epochs", 0) > 0] or ["Prune"]
         raise RecipeError(
@@ -86,13 +98,22 @@ def open_workshop(
         folder: For finished steps; what a former run left there is used where it was made of the same.
         progress: Called as the work goes on.
 
+    Whatever can be known to be wrong is refused here: the last step must not fail on what stood there before the first.
+
     Raises:
-        ConversionError: The model cannot be read, or is no functional or Sequential model.
+        ConversionError: A model cannot be read, or is no functional or Sequential model.
+        RecipeError: The teacher answers otherwise than the model, or a layer that shall stay float is not there.
+        TrainingError: The training data does not fit the model.
     """
     require_keras()
     from converters.graph.flat import flat_model
 
     live = flat_model(_read(model, "The model"))
+    fallback_layers(recipe.quantize.fallback, [layer.name for layer in live.layers])
+    _check_training_data(live, recipe, data)
+    if teacher is not None:
+        _check_teacher(live, teacher, data)
+    sweep(folder)
     work = Workshop(recipe, data, teacher, folder, progress)
     key = made_of(weights_hash(live), fingerprint(data), model_hash(teacher), __version__)
     stage = restored(folder / "0-original.keras", "original", key)
@@ -100,6 +121,42 @@ def open_workshop(
         stage = Stage("original", folder / "0-original.keras", 0.0, (), key)
         keep(live, stage)
     return work, stage
+
+
+def _check_training_data(model: Any, recipe: Recipe, data: Any) -> None:
+    from converters.train.loop import check_trainable
+    from converters.train.source import open_batches
+
+    if any(getattr(step, "epochs", 0) > 0 for step in recipe.steps):
+        check_trainable(model)
+        open_batches(model, data, recipe.fit, recipe.seed)
+
+
+def _check_teacher(model: Any, teacher: Any, data: Any) -> None:
+    """Refuse whom `Distill` could not ask, maybe after hours: no step changes what the model takes and answers."""
+    from converters.graph.network import functional_graph
+    from converters.train.batches import Examples
+    from converters.train.tflite_teacher import FileTeacher
+
+    if _is_file(teacher):
+        file = FileTeacher(Path(teacher), data if isinstance(data, Examples) else None)
+        theirs = [shape[1:] for shape in (*file.input_shapes, file.output_shape)]
+    else:
+        graph = functional_graph(_read(teacher, "The teacher"))
+        theirs = [tuple(one.shape)[1:] for one in (*graph.inputs, *graph.outputs)]
+    graph = functional_graph(model)
+    own = [tuple(one.shape)[1:] for one in (*graph.inputs, *graph.outputs)]
+    if all(None not in shape for shape in (*own, *theirs)) and own != theirs:
+        raise RecipeError(
+            "The teacher takes or answers something else than the model.",
+            received=", ".join(map(str, theirs)),
+            expected=f"inputs and output {', '.join(map(str, own))}: the same classes in the same order",
+        )
+
+
+def _is_file(teacher: Any) -> bool:
+    """Whether a teacher is a finished model file, which answers in the device's engine."""
+    return isinstance(teacher, str | Path) and Path(teacher).suffix == ".tflite"
 
 
 def advance(work: Workshop, place: int, history: Sequence[Stage]) -> Stage:
@@ -140,7 +197,9 @@ def advance(work: Workshop, place: int, history: Sequence[Stage]) -> Stage:
 def step_key(work: Workshop, place: int, history: Sequence[Stage]) -> str:
     """Return what a step is made of: the original, the data, and all that the recipe says up to this step."""
     said: dict[str, Any] = work.recipe.to_json()
-    parts = (said["steps"][: place + 1], said["seed"], said["fit"])
+    # A gate changes nothing: one that was let out a little must not cost the training behind it.
+    steps = [{"step": "verify"} if row["step"] == "verify" else row for row in said["steps"][: place + 1]]
+    parts = (steps, said["seed"], said["fit"])
     return made_of(history[0].key, json.dumps(parts, sort_keys=True))
 
 
@@ -165,7 +224,7 @@ def _prune(work: Workshop, model: Any, step: Prune, seed: int, original: Any) ->
         def train(pruned: Any, callbacks: Sequence[Any]) -> None:
             fit(pruned, work.data, schedule(0), callbacks=callbacks, progress=work.progress)
 
-        result = prune_weights(model, step, train=train, steps_total=step.epochs * _batches(work), seed=seed)
+        result = prune_weights(model, step, train=train, steps_total=_steps(work, step), seed=seed)
         notes = weight_plan(model, step).notes
         return result, (
             *notes,
@@ -194,7 +253,7 @@ def _fine_tune(work: Workshop, model: Any, step: FineTune, seed: int) -> tuple[s
 
     schedule = Schedule(step.epochs, step.learning_rate, work.recipe.fit, seed, "fine-tune")
     done = fit(model, work.data, schedule, callbacks=_masks(work, model), progress=work.progress)
-    return (f"loss {done.losses[0]:.4f} to {done.losses[-1]:.4f} in {step.epochs} epochs",)
+    return (_course(done),)
 
 
 def _distill(work: Workshop, model: Any, step: Distill, seed: int, history: Sequence[Stage]) -> tuple[str, ...]:
@@ -205,7 +264,7 @@ def _distill(work: Workshop, model: Any, step: Distill, seed: int, history: Sequ
         first = next(n for n, one in enumerate(work.recipe.steps) if isinstance(one, Prune))
         before = [one for n, one in work.recipe.training if n < first]
         teacher: Any = _open(history[len(before)].path)
-    elif isinstance(work.teacher, str | Path) and Path(work.teacher).suffix == ".tflite":
+    elif _is_file(work.teacher):
         teacher = Path(work.teacher)
     else:
         teacher = _read(work.teacher, "The teacher")
@@ -219,7 +278,13 @@ def _distill(work: Workshop, model: Any, step: Distill, seed: int, history: Sequ
         callbacks=_masks(work, model),
         progress=work.progress,
     )
-    return (f"loss {done.losses[0]:.4f} to {done.losses[-1]:.4f} in {step.epochs} epochs",)
+    return (_course(done),)
+
+
+def _course(done: History) -> str:
+    if len(done.losses) == 1:
+        return f"loss {done.losses[0]:.4f} in one epoch"
+    return f"loss {done.losses[0]:.4f} to {done.losses[-1]:.4f} in {len(done.losses)} epochs"
 
 
 def _masks(work: Workshop, model: Any) -> Sequence[Any]:
@@ -231,13 +296,16 @@ def _masks(work: Workshop, model: Any) -> Sequence[Any]:
     return (mask_callback(model),)
 
 
-def _batches(work: Workshop) -> int:
-    from converters.train.batches import Examples
+def _steps(work: Workshop, step: Prune) -> int:
+    """Return how many steps the optimizer makes in a pruning; its data need not say its length where there are none."""
+    from converters.train.batches import Examples, steps_per_epoch
 
+    if not step.epochs:
+        return 0
     if isinstance(work.data, Examples):
-        return math.ceil(len(work.data.labels) / work.recipe.fit.batch_size)
+        return step.epochs * steps_per_epoch(work.data, work.recipe.fit)
     try:
-        return len(work.data) if work.data is not None else 0
+        return step.epochs * len(work.data)
     except TypeError as error:
         raise TrainingError(
             "A pruning schedule must know how many batches an epoch has.",

@@ -36,4 +36,4 @@ class Conversion:
         write_whole(path, self.tflite)
 
     def __repr__(self) -> str:
-        return f"Conversion({self.metadata.name}, {len(self.tflite)} bytes, {self.recipe.quantize.scheme})"
+        return f"Conversion({self.metadata.name}, {len(self.tflite)} bytes, {self.report.scheme})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,16 @@ from converters.compress import check_training, open_workshop
 from converters.contract import check_labels, own_inputs
 from converters.conversion import Conversion
 from converters.data import Source, open_calibration
-from converters.errors import ConversionError
 from converters.examples import open_examples, prepare_examples
 from converters.facts import ModelFacts
 from converters.load import save_live_model
 from converters.preparation import check_data, open_labelled, prepare_samples
 from converters.recipe import Recipe
 from converters.run import Judges, Run
+from converters.stages import hold
 from converters.targets import target
 from converters.tflite.process import ConverterProcess
+from edgeinfer.errors import OutputError
 from edgeinfer.progress import Progress, ProgressReport
 
 __all__ = ["Conversion", "convert"]
@@ -65,6 +67,7 @@ def convert(
         CalibrationError: The calibration data cannot be right.
         UnsupportedOpError: An op that the target cannot run.
         MetadataError: The labels do not fit the model.
+        OutputError: The work folder cannot be written to.
         AccuracyDropError: A gate failed; it carries `.report` and `.conversion`.
 
     Example:
@@ -83,7 +86,7 @@ def convert(
     train = open_examples(training.train)
     source = None if calibration is None else open_calibration(calibration)
     check_data(recipe, source, judges.validation)
-    with tempfile.TemporaryDirectory(prefix="edgeinfer-") as name, ConverterProcess() as process:
+    with tempfile.TemporaryDirectory(prefix="edgeinfer-") as name, ConverterProcess() as process, ExitStack() as held:
         folder = Path(name)
         say(Progress("load the model", 0, 0))
         facts = process.load(Path(model) if isinstance(model, str | Path) else save_live_model(model, folder))
@@ -97,6 +100,7 @@ def convert(
         if recipe.needs_keras:
             require_keras()
             kept = _made(folder / "work" if work is None else Path(work))
+            held.enter_context(hold(kept))
             examples = prepare_examples(train, facts, card, kept, class_offset=training.class_offset, progress=progress)
             run.open(*open_workshop(model, recipe, examples, training.teacher, kept, progress))
         return run.through()
@@ -105,9 +109,13 @@ def convert(
 def _made(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass  # it can be written to: better known now than behind the first step
     except OSError as error:
-        raise ConversionError(
-            "The folder for unfinished work cannot be made.", received=f"`{folder}`: {error}"
+        raise OutputError(
+            "The folder for finished steps cannot be written to.",
+            received=f"`{folder}`: {error}",
+            next_step="Name another folder: `work=...` (`--work DIR`).",
         ) from error
     return folder
 

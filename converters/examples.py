@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from converters.facts import ModelFacts
 from converters.samples import as_array
 from converters.train.batches import Examples
 from edgeinfer.dataset import Dataset, from_arrays, match_classes, open_dataset, sample_name
-from edgeinfer.errors import InputError
+from edgeinfer.errors import InputError, OutputError
 from edgeinfer.model.metadata import InputSpec, OutputSpec
 from edgeinfer.postprocess.classify import class_count
 from edgeinfer.preprocess.image import read_image
@@ -76,6 +79,7 @@ def prepare_examples(
     Raises:
         TrainingError: The model has several inputs or outputs, or nobody says how its input is made of pixels.
         InputError: A sample cannot be read or does not fit; the data has classes that the model has not.
+        OutputError: The folder cannot be written, or the disk is full.
     """
     if not isinstance(source, Dataset):
         return source
@@ -116,16 +120,38 @@ def prepare_examples(
 def _pixels(data: Dataset, spec: InputSpec, path: Path, progress: ProgressReport | None) -> NDArray[np.uint8]:
     preprocessor = Preprocessor(spec)
     shape = (len(data), *spec.shape[1:])
-    pixels = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-    for row, source in enumerate(data):
-        try:
-            pixels[row] = preprocessor.pixels(read_image(source))
-        except InputError as error:
-            raise error.named(f"Training picture `{sample_name(source, row)}`") from error
-        if progress:
-            progress(Progress("training data", row + 1, len(data)))
-    pixels.flush()
+    # Written under another name: whoever has the old file mapped into memory keeps it.
+    unfinished = path.with_name(f".{path.stem}.unfinished.npy")
+    try:
+        pixels = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.uint8, shape=shape)
+        _reserve(unfinished)
+        for row, source in enumerate(data):
+            try:
+                pixels[row] = preprocessor.pixels(read_image(source))
+            except InputError as error:
+                raise error.named(f"Training picture `{sample_name(source, row)}`") from error
+            if progress:
+                progress(Progress("training data", row + 1, len(data)))
+        pixels.flush()
+        unfinished.replace(path)
+    except OSError as error:
+        if isinstance(error, InputError | OutputError):
+            raise
+        raise OutputError(
+            "The prepared training data cannot be kept.",
+            received=f"`{path}`, {math.prod(shape):,} bytes: {error}",
+            next_step="Name a folder on a disk with more room: `work=...` (`--work DIR`).",
+        ) from error
+    finally:
+        unfinished.unlink(missing_ok=True)
     return pixels
+
+
+def _reserve(path: Path) -> None:
+    """Ask for all the room of a file at once: a mapped one that finds none while it is filled ends the process."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def fingerprint(data: Any) -> str:
@@ -142,6 +168,8 @@ def fingerprint(data: Any) -> str:
                 digest.update(np.ascontiguousarray(array[start : start + 1024]).data)
         digest.update(repr(data.normalization).encode())
     elif data is not None:
-        length = len(data) if hasattr(data, "__len__") else -1
+        length = -1
+        with suppress(TypeError):  # no length, or a `tf.data.Dataset` that does not know its own
+            length = len(data)
         digest.update(f"{type(data).__module__}.{type(data).__name__} {length}".encode())
     return digest.hexdigest()

@@ -13,7 +13,7 @@ from converters.data import Calibration, choose, prepare, prepare_arrays
 from converters.errors import CalibrationError
 from converters.recipe import Recipe, Verify
 from converters.targets import CALIBRATED_SCHEMES
-from edgeinfer.dataset import Dataset, from_arrays, open_dataset
+from edgeinfer.dataset import FORMATS, Dataset, from_arrays, open_dataset
 from edgeinfer.errors import InputError
 from edgeinfer.model.metadata import InputSpec
 from edgeinfer.progress import ProgressReport
@@ -129,6 +129,13 @@ def open_labelled(source: str | Path | Dataset | None, what: str) -> Dataset | N
     """
     if source is None:
         return None
+    if not isinstance(source, str | Path | Dataset):
+        raise InputError(
+            f"This is no {what} data.",
+            received=f"an object of type `{type(source).__name__}`",
+            expected=f"a `Dataset`, or a path: {FORMATS}",
+            next_step="Arrays become one by `edgeinfer.dataset.from_arrays(x, y)`.",
+        )
     data = source if isinstance(source, Dataset) else open_dataset(source)
     if data.truth is None:
         raise InputError(

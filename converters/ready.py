@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -39,7 +40,7 @@ def ready_for_int8(work: Workshop, place: int, history: Sequence[Stage], samples
     path = work.folder / f"{place + 1}-ready-for-int8.keras"
     stage = restored(path, "quantize", key)
     if stage is not None:
-        return stage
+        return replace(stage, notes=(*stage.notes, "taken from a former run"))
     started = time.perf_counter()
     model, ranges, notes = _ready(work, read_keras(history[-1].path, "keras"), step, samples, step_seed(work, place))
     stage = Stage("quantize", path, time.perf_counter() - started, notes, key, ranges)

@@ -13,7 +13,7 @@ from converters.build import Built, Finer, Job, build_plain, build_quantized
 from converters.compress import Workshop, advance
 from converters.contract import own_inputs
 from converters.conversion import Conversion
-from converters.data import choose
+from converters.data import Calibration, choose
 from converters.errors import ConversionError, RecipeError
 from converters.facts import ModelFacts
 from converters.preparation import Samples
@@ -91,15 +91,13 @@ class Run:
     def through(self) -> Conversion:
         """Do all the steps."""
         recipe = self._job.recipe
+        if recipe.quantize.prepared:
+            self._calibrated()  # refused now, and not behind the training
         if self._verifies or self._accounts:
             self._say(Progress("convert the float reference", 0, 0))
             self._original = self._now = build_plain(self._process, self._facts, self._job)
-        if recipe.trains and self._judges.validation is not None:
-            # Labels that do not fit the model shall not cost hours of training first.
-            self._say(Progress("look at the labels", 0, 0))
-            few, _ = choose(len(self._judges.validation), _LOOKED_AT, recipe.seed)
-            plain = self._original.tflite if self._original else b""
-            compare(plain, plain, self._judges.validation.take(few), class_offset=self._judges.class_offset)
+        if recipe.trains and self._original is not None:
+            self._look_at_labels(self._original.tflite)
         if self._accounts:
             self._note("original", 0.0)
         comparison: Comparison | None = None
@@ -117,6 +115,14 @@ class Run:
         if comparison is None and self._verifies:
             comparison = self._compare()
         return self._result(comparison)
+
+    def _look_at_labels(self, plain: bytes) -> None:
+        """Refuse labels that do not fit the model: they shall not cost hours of training first."""
+        for data in (self._judges.validation, self._judges.test):
+            if data is not None:
+                self._say(Progress("look at the labels", 0, 0))
+                few, _ = choose(len(data), _LOOKED_AT, self._job.recipe.seed)
+                compare(plain, plain, data.take(few), class_offset=self._judges.class_offset)
 
     def _train(self, place: int) -> None:
         if self._workshop is None:
@@ -166,19 +172,25 @@ class Run:
     def _gate(self, step: Verify, comparison: Comparison) -> None:
         failed = judge(comparison, step)
         if failed is not None:
+            if self._now is not None and self._now.step != self._job.recipe.quantize.scheme:
+                failed.next_step = "Prune less, train for more `epochs`, or let this gate out (`max_drop`)."
             failed.conversion = self._result(comparison)
             failed.report = failed.conversion.report
             raise failed
         self._cautions.update(dict.fromkeys(cautions(comparison, step)))
 
-    def _own_samples(self) -> NDArray[Any]:
-        """Return the calibration samples as the Keras model takes them: floats, (n, *input shape)."""
+    def _calibrated(self) -> Calibration:
         calibration = self._samples.calibration
         if calibration is None or len(calibration.files) != 1:
             raise RecipeError(
                 "This kind of quantization needs a model with one input, and calibration data.",
                 received=f"{0 if calibration is None else len(calibration.files)} inputs with calibration data",
             )
+        return calibration
+
+    def _own_samples(self) -> NDArray[Any]:
+        """Return the calibration samples as the Keras model takes them: floats, (n, *input shape)."""
+        calibration = self._calibrated()
         values: NDArray[Any] = np.load(calibration.files[0])
         if not calibration.pixels:
             return values

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from converters.errors import ConversionError
 from edgeinfer.errors import OutputError
 from edgeinfer.files import write_whole
 
-__all__ = ["Ranges", "Stage", "keep", "made_of", "model_hash", "restored", "weights_hash"]
+__all__ = ["Ranges", "Stage", "hold", "keep", "made_of", "model_hash", "restored", "sweep", "weights_hash"]
 
 Ranges = tuple[tuple[str, float, float], ...]
+
+# What is being written; `write_whole` names the records' own temporary files.
+_UNFINISHED = (".*.unfinished.keras", ".*.unfinished.npy", ".[0-9]*-*.json.*.tmp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +75,45 @@ def restored(path: Path, step: str, key: str) -> Stage | None:
         return Stage(step, path, float(record["seconds"]), tuple(map(str, record["notes"])), key, ranges)
     except (OSError, ValueError, KeyError, TypeError):  # nothing there, or not ours
         return None
+
+
+@contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder: two in one would take each other's half-finished work for their own.
+
+    The system lets go where a run is killed. Where it knows no such locks, nothing is kept out.
+
+    Raises:
+        ConversionError: Another run is at work there.
+    """
+    try:
+        import fcntl
+
+        descriptor = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        yield
+        return
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                raise ConversionError(
+                    "Another run is at work in this folder.",
+                    received=f"`{folder}`",
+                    expected="a folder for each run that goes on at the same time",
+                ) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a run that was killed had not finished."""
+    for pattern in _UNFINISHED:
+        for path in folder.glob(pattern):
+            with suppress(OSError):
+                path.unlink()
 
 
 def _record(path: Path) -> Path:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import colours
 import numpy as np
 import pytest
 
@@ -72,3 +74,25 @@ def pixels(tmp_path: Path) -> Path:
     array[0, 0, 0, 0], array[0, 0, 0, 1] = 0, 255
     np.save(tmp_path / "pixels.npy", array)
     return tmp_path / "pixels.npy"
+
+
+@pytest.fixture(scope="session")
+def colour_model(keras: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The network of `colours`, trained: it is right on every picture of that task."""
+    return colours.trained(keras, tmp_path_factory.mktemp("colours") / "colours.keras")
+
+
+@pytest.fixture
+def shared_child(converter: ConverterProcess, monkeypatch: pytest.MonkeyPatch) -> ConverterProcess:
+    """Let `convert()` use the converter that is running: a new one takes its time to load TensorFlow."""
+
+    class Shared:
+        def __enter__(self) -> ConverterProcess:
+            return converter
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+    # By name it would be the function: the package exports one of the same name.
+    monkeypatch.setattr(import_module("converters.convert"), "ConverterProcess", Shared)
+    return converter

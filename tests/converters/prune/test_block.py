@@ -94,6 +94,18 @@ def test_a_budget_takes_as_few_blocks_as_it_needs(model: Any, data: Any) -> None
     assert left(pruned(model, data=data, macs=0.74)) == {0, 2}
 
 
+def test_a_block_that_need_not_have_gone_stays(keras: Any) -> None:
+    layers = keras.layers
+    inputs = keras.Input((4, 4, 4))
+    small = layers.Conv2D(4, 1, kernel_initializer="zeros", name="small")(inputs)
+    x = layers.Add(name="small_add")([inputs, small])
+    large = layers.Conv2D(4, 3, padding="same", kernel_initializer="ones", name="large")(x)
+    x = layers.Add(name="large_add")([x, large])
+    model = keras.Model(inputs, layers.GlobalAveragePooling2D()(x))
+    # 16 places: 256 and 2304 multiply-accumulates. The small one is worth nothing, but half is not had with it.
+    assert pruned(model, macs=0.5).removed == {"large_add": 1}
+
+
 def test_budgets_of_parameters_and_bytes_hold(model: Any, data: Any) -> None:
     from converters.graph.cost import costs
 

@@ -117,6 +117,33 @@ def test_a_sparsity_in_rounds_ends_where_one_round_ends(model: Any) -> None:
     assert widths(many.model) == (8, 16, 16)
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        # A quarter is left, so half is after the first of two rounds.
+        ({"sparsity": 0.75, "scope": "layer"}, [(8, 16, 12), (4, 8, 6)]),
+        ({"layers": {"middle": 0.75}}, [(16, 16, 24), (16, 8, 24)]),
+    ],
+    ids=["sparsity", "layers"],
+)
+def test_each_round_removes_the_same_share_of_what_is_left(model: Any, settings: Any, expected: Any) -> None:
+    seen = []
+
+    def tune(live: Any, number: int) -> Any:
+        seen.append(widths(live))
+        return live
+
+    pruned(model, align=1, rounds=2, tune=tune, **settings)
+    assert seen == expected
+
+
+def test_a_share_by_layer_that_lags_behind_the_budget_is_waited_for(model: Any) -> None:
+    # After the first of three rounds `middle` has 24 channels, 77 % of the multiply-accumulates; the way to 31 % has
+    # 68 % there. In the end 8 channels leave 30.6 %.
+    result = pruned(model, macs=0.31, layers={"middle": 0.75}, skip=("stem", "last"), rounds=3)
+    assert widths(result.model) == (16, 8, 24)
+
+
 def test_a_budget_is_a_share_of_the_reference(model: Any) -> None:
     from converters.graph.cost import costs
     from converters.prune.channel import prune_channels

@@ -137,6 +137,9 @@ def test_augmentation_is_the_same_for_one_seed_and_another_one_in_the_next_epoch
     assert np.array_equal(by_number(again), one)
     assert np.array_equal(by_number(again), two)
     assert not np.array_equal(one, two)
+    # One picture alone: the order of the samples cannot be what differs.
+    alone = batches(Examples((PIXELS[:1],), NUMBERS[:1]), Fit(augment=("shift",)), seed=0, training=True)
+    assert len({collect(alone)[0].tobytes() for _ in range(12)}) > 1
 
 
 def test_two_pictures_of_one_sample_move_together() -> None:

@@ -109,6 +109,7 @@ def open_workshop(
     from converters.graph.flat import flat_model
 
     live = flat_model(_read(model, "The model"))
+    _check_layers(live)
     fallback_layers(recipe.quantize.fallback, [layer.name for layer in live.layers])
     _check_training_data(live, recipe, data)
     if teacher is not None:
@@ -121,6 +122,18 @@ def open_workshop(
         stage = Stage("original", folder / "0-original.keras", 0.0, (), key)
         keep(live, stage)
     return work, stage
+
+
+def _check_layers(model: Any) -> None:
+    """Refuse layers whose code no file holds: every step hands the model on as one, also to the converter's process."""
+    for layer in model._flatten_layers(include_self=False):
+        if type(layer).__name__ == "Lambda" or type(layer).__module__.partition(".")[0] != "keras":
+            raise RecipeError(
+                "Steps that train or prune keep the model in files, and these hold no code.",
+                received=f"`{type(layer).__name__}`, layer `{layer.name}`",
+                expected="layers that come with Keras, no Lambda among them",
+                next_step="Replace it by Keras layers or `keras.ops` calls, or leave these steps away.",
+            )
 
 
 def _check_training_data(model: Any, recipe: Recipe, data: Any) -> None:

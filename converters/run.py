@@ -84,8 +84,13 @@ class Run:
         self._cautions: dict[str, None] = {}  # in their order, each once
 
     def open(self, workshop: Workshop, stage: Stage) -> None:
-        """Take over where the training steps are done."""
+        """Take over where the training steps are done.
+
+        Raises:
+            ConversionError: The converter cannot read what the steps hand on.
+        """
         self._workshop = workshop
+        self._facts = self._process.load(stage.path)  # it fails now, and not behind the first training
         self._stages.append(stage)
 
     def through(self) -> Conversion:

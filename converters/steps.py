@@ -287,6 +287,12 @@ class Quantize:
                 received=f"epochs={self.epochs}, ranges={self.ranges!r}",
                 expected="one of them",
             )
+        if self.fallback and (self.epochs or self.ranges != "minmax"):
+            raise RecipeError(
+                "TensorFlow's converter quantizes every layer whose range is given, `fallback` or not.",
+                received=f"fallback, and epochs={self.epochs}, ranges={self.ranges!r}",
+                expected='epochs=0 and ranges="minmax" with `fallback`',
+            )
         usual = Quantize.__dataclass_fields__
         for name in ("epochs", "ranges", "equalize", "correct_bias", "fallback"):
             if self.scheme != "int8" and getattr(self, name) != usual[name].default:

@@ -28,7 +28,7 @@ from converters.settings import close_name
 from edgeinfer.model.schema import Subgraph, parse
 
 if TYPE_CHECKING:
-    from converters.quantize.ptq import Frozen
+    from converters.quantize.frozen import Frozen
 
 __all__ = ["Mixed", "check_fallback", "fallback_layers", "float_operators", "quantize_mixed"]
 

@@ -20,7 +20,8 @@ from typing import IO, Any
 
 from converters.errors import ConversionError
 from converters.facts import Kind
-from converters.quantize.ptq import ConvertFacts, ConvertRequest, Frozen, freeze, quantize
+from converters.quantize.frozen import Frozen, freeze
+from converters.quantize.ptq import ConvertFacts, ConvertRequest, quantize
 from converters.quantize.scales import Ranges
 from edgeinfer.errors import EdgeInferError, MissingDependencyError, OutputError
 

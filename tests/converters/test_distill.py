@@ -69,19 +69,23 @@ def answers(keras: Any, of: Any, layer: str, *, training: bool = False) -> Any:
     return result
 
 
+def log_softmax(logits: Any) -> Any:
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
 def softmax(logits: Any) -> Any:
-    shares = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return shares / shares.sum(axis=-1, keepdims=True)
+    return np.exp(log_softmax(logits))
 
 
 def divergence(teacher: Any, student: Any, temperature: float) -> float:
     """T^2 KL(teacher || student), Hinton et al. 2015, section 2."""
-    p, q = softmax(teacher / temperature), softmax(student / temperature)
-    return float(temperature**2 * (p * np.log(p / q)).sum(axis=1).mean())
+    p, q = log_softmax(teacher / temperature), log_softmax(student / temperature)
+    return float(temperature**2 * (np.exp(p) * (p - q)).sum(axis=1).mean())
 
 
 def cross_entropy(logits: Any) -> float:
-    return float(-np.log(softmax(logits)[np.arange(COUNT), LABELS]).mean())
+    return float(-log_softmax(logits)[np.arange(COUNT), LABELS].mean())
 
 
 def first_loss(student: Any, teacher: Any, data: Any = EXAMPLES, **step: Any) -> float:

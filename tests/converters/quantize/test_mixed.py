@@ -75,7 +75,7 @@ def model(keras: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def frozen(model: Path) -> Any:
     from converters.load import load_keras
-    from converters.quantize.ptq import freeze
+    from converters.quantize.frozen import freeze
 
     return freeze(load_keras(model, "keras"))
 
@@ -182,7 +182,7 @@ def test_a_layer_without_an_op_is_refused(frozen: Any) -> None:
 @pytest.mark.tensorflow
 def test_layers_are_found_behind_ranges_that_were_handed_over(model: Path) -> None:
     from converters.load import load_keras
-    from converters.quantize.ptq import freeze
+    from converters.quantize.frozen import freeze
 
     ranges = (("stem", 0.0, 4.0), ("depth_relu", 0.0, 3.0))
     frozen = freeze(load_keras(model, "keras", ranges))

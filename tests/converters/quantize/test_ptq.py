@@ -12,7 +12,8 @@ import pytest
 from converters.errors import CalibrationError, ConversionError
 from converters.facts import Loaded, ModelFacts, TensorFacts
 from converters.graph.leading import Leading
-from converters.quantize.ptq import ConvertRequest, Frozen, calibration_samples, freeze
+from converters.quantize.frozen import Frozen, freeze
+from converters.quantize.ptq import ConvertRequest, calibration_samples
 
 PICTURE = TensorFacts("photo", (1, 2, 2, 1), "float32")
 

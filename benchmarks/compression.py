@@ -88,7 +88,7 @@ CASES = (
             _taught(EPOCHS - 8),
         ),
     ),
-    Case("weights 80 %", (Prune("weight", sparsity=0.8, epochs=EPOCHS, learning_rate=5e-4),)),
+    Case("weights 80 %", (Prune("weight", sparsity=0.8, epochs=EPOCHS // 2, learning_rate=5e-4),)),
     *(
         Case(f"{name}, {share:.0%} MACs", (Prune(macs=share), step), pictures=SUBSET, seeds=3)
         for share in (0.25, 0.5)

@@ -271,6 +271,7 @@ def _fine_tune(work: Workshop, model: Any, step: FineTune, seed: int) -> tuple[s
 
 def _distill(work: Workshop, model: Any, step: Distill, seed: int, history: Sequence[Stage]) -> tuple[str, ...]:
     from converters.distill import distill
+    from converters.train.loop import Schedule
 
     if work.teacher is None:
         # The model as it was before anything was taken away: a fine-tuned one teaches better than the original.
@@ -286,8 +287,7 @@ def _distill(work: Workshop, model: Any, step: Distill, seed: int, history: Sequ
         teacher,
         step,
         work.data,
-        fit=work.recipe.fit,
-        seed=seed,
+        schedule=Schedule(step.epochs, step.learning_rate, work.recipe.fit, seed, "distill"),
         callbacks=_masks(work, model),
         progress=work.progress,
     )

@@ -54,8 +54,7 @@ def distill(
     step: Distill,
     data: Any,
     *,
-    fit: Fit,
-    seed: int,
+    schedule: Schedule | None = None,
     callbacks: Sequence[Any] = (),
     progress: ProgressReport | None = None,
 ) -> History:
@@ -80,8 +79,8 @@ def distill(
             whose answers come from the device's engine.
         step: The settings.
         data: As for `converters.train.fit.fit`, without sample weights.
-        fit: What all training steps of the recipe have in common.
-        seed: As there; also of the projections.
+        schedule: How it trains; its seed is that of the projections too. None takes epochs and rate from the step,
+            and the defaults for the rest.
         callbacks: Keras callbacks, called before the loop's own. Their `model` is the student and its teacher together.
         progress: Called after every batch.
 
@@ -98,8 +97,8 @@ def distill(
         raise RecipeError("A model cannot be its own teacher.", received="one model twice", expected="two models")
     only_output(student)
     check_trainable(student)
-    schedule = Schedule(step.epochs, step.learning_rate, fit, seed, "distill")
-    batches = open_batches(student, data, fit, seed)
+    schedule = schedule or Schedule(step.epochs, step.learning_rate, Fit(), 0, "distill")
+    batches = open_batches(student, data, schedule.fit, schedule.seed)
     if batches.weighted:
         raise TrainingError(
             "Distillation knows no sample weights.",
@@ -110,7 +109,7 @@ def distill(
     pairs = _pairs(student, teacher, step)
     with student.distribute_strategy.scope():
         guide = _guide(student, teacher, batches, pairs)
-        trainer = _distiller(_learner(student, batches, pairs, seed), guide, step, batches.goal, pairs)
+        trainer = _distiller(_learner(student, batches, pairs, schedule.seed), guide, step, batches.goal, pairs)
         compile_for(trainer, _label_losses(step, batches.goal, len(pairs)), schedule, batches.steps)
     return run(trainer, student, batches, schedule, callbacks=callbacks, progress=progress)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from converters.errors import ConversionError
 from converters.facts import Kind, LayerFacts, Loaded, ModelFacts, TensorFacts
 from converters.graph.leading import take_off_leading
+from converters.graph.lower import lower
 from converters.inert import check_graph, check_settings
 from converters.legacy import UNREADABLE, explain_load_failure, readable_h5
 from converters.quantize.insert import ranged_model
@@ -81,10 +82,11 @@ def model_kind(path: Path) -> Kind:
     raise ConversionError(f"`{path}` is no Keras model.", received=what, expected=expected, next_step=_RESAVE_CURE)
 
 
-def load_keras(path: Path, kind: Kind, ranges: Ranges = ()) -> Loaded:
+def load_keras(path: Path, kind: Kind, ranges: Ranges = (), *, lowered: bool = False) -> Loaded:
     """Read a `.keras` or `.h5` file with Keras 3, and take a leading rescaling off.
 
-    `ranges` of activations (layer name, low, high) are built into what is called.
+    `ranges` of activations (layer name, low, high) are built into what is called. With `lowered`, layers without int8
+    kernels are called step by step, see `converters.graph.lower`; the facts are those of the model in the file.
 
     Raises:
         ConversionError: The file holds code, unknown layers or no model; an input has no fixed shape; a range no layer.
@@ -99,7 +101,12 @@ def load_keras(path: Path, kind: Kind, ranges: Ranges = ()) -> Loaded:
     # Automatic layer names count on from model to model; they would end up in the file's tensor names.
     keras.backend.clear_session()
     model = read_keras(path, kind)
-    return _from_keras(model, kind, {"keras": str(keras.__version__)}, ranges)
+    return _from_keras(model, kind, {"keras": str(keras.__version__)}, lambda one: _prepared(one, ranges, lowered))
+
+
+def _prepared(model: Any, ranges: Ranges, lowered: bool) -> Any:
+    model = lower(model) if lowered else model
+    return ranged_model(model, ranges) if ranges else model
 
 
 def read_keras(path: Path, kind: Kind) -> Any:
@@ -161,14 +168,19 @@ def _well_named(path: Path) -> Iterator[Path]:
         yield link
 
 
-def _from_keras(model: Any, kind: Kind, versions: Mapping[str, str], ranges: Ranges = ()) -> Loaded:
-    """Describe a Keras model of either generation and make it callable with a flat list of tensors."""
+def _from_keras(
+    model: Any, kind: Kind, versions: Mapping[str, str], prepared: Callable[[Any], Any] | None = None
+) -> Loaded:
+    """Describe a Keras model of either generation and make it callable with a flat list of tensors.
+
+    `prepared` returns what is called in its place.
+    """
     import tensorflow as tf
 
     inputs = tuple(_input_facts(one) for one in _model_inputs(model))
     model = _in_float32(model)
     whole = getattr(model, "_functional", None) or model
-    body, leading, staying = take_off_leading(ranged_model(model, ranges) if ranges else model)
+    body, leading, staying = take_off_leading(prepared(model) if prepared else model)
     graph = getattr(body, "_functional", None) or body
     structure = graph.input
 

@@ -20,6 +20,7 @@ from typing import IO, Any
 
 from converters.errors import ConversionError
 from converters.facts import Kind
+from converters.graph.lower import needs_lowering
 from converters.quantize.frozen import Frozen, freeze
 from converters.quantize.ptq import ConvertFacts, ConvertRequest, quantize
 from converters.quantize.scales import Ranges
@@ -73,10 +74,11 @@ class Session:
     def __init__(self) -> None:
         self._frozen: Frozen | None = None
         self._keras: tuple[Path, Kind] | None = None
+        self._lowers = False
 
     def load(self, path: str, kind: str, with_tf_keras: bool) -> Any:
         """Read a model and freeze it; only the frozen function stays in memory."""
-        self._frozen, self._keras = None, None
+        self._frozen, self._keras, self._lowers = None, None, False
         _require_tensorflow()
         from converters.load import load_keras, load_tf_keras
         from converters.savedmodel import load_saved_model
@@ -89,11 +91,12 @@ class Session:
             file: tuple[Path, Kind] = Path(path), "keras" if kind == "keras" else "h5"
             loaded = load_keras(*file)
             self._keras = file
+        self._lowers = self._keras is not None and needs_lowering(layer.kind for layer in loaded.facts.layers)
         self._frozen = freeze(loaded)
         return dataclasses.replace(loaded.facts, inputs=self._frozen.inputs, outputs=self._frozen.outputs)
 
-    def _with_ranges(self, ranges: Ranges) -> Frozen:
-        """Read the model once more, with ranges built in: keeping it would cost the memory of its weights."""
+    def _again(self, ranges: Ranges, lowered: bool) -> Frozen:
+        """Read the model once more, prepared for int8: keeping it would cost the memory of its weights."""
         from converters.load import load_keras
 
         if self._keras is None:
@@ -103,7 +106,7 @@ class Session:
                 expected="a `.keras` or `.h5` file",
                 next_step='Save the model with `model.save("model.keras")`.',
             )
-        return freeze(load_keras(self._keras[0], self._keras[1], ranges))
+        return freeze(load_keras(*self._keras, ranges, lowered=lowered))
 
     def convert(self, fields: dict[str, Any]) -> ConvertFacts:
         """Convert the model that was loaded last and write the file."""
@@ -121,7 +124,8 @@ class Session:
             }
         )
         start = time.perf_counter()
-        frozen = self._with_ranges(request.ranges) if request.ranges else self._frozen
+        lowered = self._lowers and request.scheme == "int8"
+        frozen = self._again(request.ranges, lowered) if request.ranges or lowered else self._frozen
         data, samples = quantize(frozen, request)
         seconds = time.perf_counter() - start
         try:

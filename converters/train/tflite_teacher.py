@@ -15,6 +15,7 @@ from converters.train.answers import logits_of
 from converters.train.batches import Examples
 from edgeinfer.model.metadata import InputSpec
 from edgeinfer.preprocess.tensor import Preprocessor
+from edgeinfer.quantization import dequantize
 from edgeinfer.runtime.runtime import Runtime
 
 __all__ = ["FileTeacher"]
@@ -43,7 +44,7 @@ class FileTeacher:
 
     def __init__(self, path: Path, examples: Examples | None) -> None:
         self.path = path
-        self._runtime = Runtime(path)
+        self._runtime = Runtime(path, threads=1)  # the other cores train
         outputs = self._runtime.outputs
         if len(outputs) != 1:
             raise RecipeError(
@@ -83,18 +84,25 @@ class FileTeacher:
         return (logits_of(answers, self.kind, least),)
 
     def _answers(self, *batch: NDArray[Any]) -> NDArray[np.float32]:
+        # All that can be done for the whole batch at once is: a small model's invoke takes less than NumPy's overhead.
+        ready = [
+            values if stored is None else stored(values) for values, stored in zip(batch, self._stored, strict=True)
+        ]
         with self._lock:
-            rows = [self._one(sample) for sample in zip(*batch, strict=True)]
-        return np.concatenate(rows)
+            rows = [self._one(number, ready) for number in range(len(ready[0]))]
+        raw = np.concatenate(rows)
+        if raw.dtype.kind == "f":
+            return raw.astype(np.float32, copy=False)
+        return dequantize(raw, scale=self._output.scale, zero_point=self._output.zero_point)
 
-    def _one(self, sample: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-        for index, (value, stored) in enumerate(zip(sample, self._stored, strict=True)):
+    def _one(self, number: int, ready: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        for index, (values, stored) in enumerate(zip(ready, self._stored, strict=True)):
             if stored is None:
-                self._runtime.set_input(value, index)
+                self._runtime.set_input(values[number], index)
             else:
-                self._runtime.input_view(index)[0] = stored(value)
+                self._runtime.input_view(index)[0] = values[number]
         self._runtime.invoke()
-        return self._runtime.tensors[self._output.name]
+        return self._runtime.raw_output(0)
 
 
 def _from_pixels(spec: InputSpec, normalization: tuple[float, float]) -> Callable[[NDArray[Any]], NDArray[Any]]:

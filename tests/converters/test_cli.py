@@ -12,12 +12,26 @@ import time
 from pathlib import Path
 from typing import Any
 
+import colours
 import numpy as np
 import pytest
 import tiny_models
 
 import converters
-from converters import Card, Conversion, Quantize, Recipe, Report, Training, Verify, cli
+from converters import (
+    Card,
+    Conversion,
+    Distill,
+    FineTune,
+    Fit,
+    Prune,
+    Quantize,
+    Recipe,
+    Report,
+    Training,
+    Verify,
+    cli,
+)
 from converters.errors import AccuracyDropError, CalibrationError, ConversionError
 from converters.report import StepRow
 from converters.verify import compare
@@ -84,6 +98,16 @@ def test_every_option_reaches_the_function(called: Called, tmp_path: Path) -> No
     training = called.arguments["training"]
     assert isinstance(training, Training)
     assert (training.validation, training.class_offset) == (Path("v"), 1)
+
+
+def test_the_data_of_a_training_reaches_the_function(called: Called) -> None:
+    assert run(*"--train t --validation v --test s --teacher big.keras --work w".split()) == 0
+    training = called.arguments["training"]
+    assert (training.train, training.validation, training.test) == (Path("t"), Path("v"), Path("s"))
+    assert (training.teacher, called.arguments["work"]) == (Path("big.keras"), Path("w"))
+    assert run() == 0
+    training = called.arguments["training"]
+    assert (training.train, training.test, training.teacher, called.arguments["work"]) == (None, None, None, None)
 
 
 def test_no_verify_leaves_the_check_away(called: Called) -> None:
@@ -423,6 +447,117 @@ def test_ctrl_c_while_the_child_converts_leaves_nothing(small_models: dict[str, 
     assert not Path(f"/proc/{started[0]}").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["many.npy", "temporary"]
     assert list((tmp_path / "temporary").iterdir()) == []
+
+
+# --- a recipe that trains, in real processes ------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def task(colour_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a trained model, data for all purposes, and two recipes; "diverges" ends in a loss of NaN."""
+    folder = tmp_path_factory.mktemp("task")
+    (folder / "m.keras").write_bytes(colour_model.read_bytes())
+    (folder / "names.txt").write_text("\n".join(colours.NAMES))
+    for number, (name, count) in enumerate((("train", 96), ("validation", 60), ("test", 48), ("calibration", 40))):
+        x, y = colours.pictures(count, seed=number + 20)
+        np.savez(folder / f"{name}.npz", x=x, y=y)
+    steps = (Prune(sparsity=0.5, align=4, epochs=1), Distill(epochs=2), Quantize(), Verify(max_drop=1))
+    Recipe(steps, fit=Fit(batch_size=32), seed=3).save(folder / "r.json")
+    steps = (Prune(sparsity=0.5, align=4), FineTune(learning_rate=1e30), Quantize())
+    Recipe(steps, fit=Fit(batch_size=32)).save(folder / "diverges.json")
+    return folder
+
+
+def training(task: Path, output: Path, *words: object, recipe: str = "r") -> list[str]:
+    data = [word for name in ("calibration", "train", "validation", "test") for word in (f"--{name}", f"{name}.npz")]
+    given = ["m.keras", *data, "--labels", "names.txt", "--recipe", f"{recipe}.json", "-o", output, *words]
+    return command(
+        *(task / str(one) if str(one).endswith((".npz", ".keras", "txt", ".json")) else one for one in given)
+    )
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(task: Path, tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
+    """The whole recipe in one go, with its temporary folder beside the result."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    return subprocess.run(
+        training(task, folder / "m.tflite", "--json"),
+        capture_output=True,
+        text=True,
+        env=environment(folder),
+        check=False,
+        timeout=240,
+    )
+
+
+@pytest.mark.tensorflow
+@pytest.mark.slow
+def test_a_recipe_that_trains_prints_json_and_nothing_else(
+    uninterrupted: subprocess.CompletedProcess[str], task: Path
+) -> None:
+    assert (uninterrupted.returncode, uninterrupted.stderr) == (0, "")
+    said = json.loads(uninterrupted.stdout)
+    output = Path(said["output"])
+    assert said["bytes"] == output.stat().st_size
+    assert (said["scheme"], said["judged_on"], said["account"]["measured_on"]) == (
+        "int8",
+        "validation data",
+        "test data",
+    )
+    rows = said["account"]["steps"]
+    assert [row["step"] for row in rows] == ["original", "prune", "distill", "int8"]
+    assert [row["quantized"]["samples"] for row in rows] == [48] * 4
+    assert rows[0]["float"]["value"] == 1.0
+    # By hand: 16 channels twice to 16 in all; 4 x 4 channels at the least, 16 x 4 at the most, of 16 x 16.
+    assert rows[1]["macs"] < rows[0]["macs"] / 3
+    assert rows[1]["macs"] == rows[2]["macs"] == rows[3]["macs"]
+    assert rows[0]["latency_ratio"] == 1.0
+    assert said["float"]["samples"] == said["quantized"]["samples"] == 60
+    assert [path.name for path in output.parent.iterdir() if path.is_file()] == ["m.tflite"]
+    assert list((output.parent / "temporary").iterdir()) == []
+    assert read(output).outputs[0].labels == colours.NAMES
+
+
+@pytest.mark.tensorflow
+@pytest.mark.slow
+def test_a_run_that_was_killed_goes_on_and_makes_the_same_file(
+    uninterrupted: subprocess.CompletedProcess[str], task: Path, tmp_path: Path
+) -> None:
+    words = training(task, tmp_path / "m.tflite", "--work", tmp_path / "work", "--json")
+    variables = environment(tmp_path)
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=variables)
+    try:
+        deadline = time.monotonic() + 200
+        while not (tmp_path / "work" / "1-prune.json").exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not (tmp_path / "work" / "2-distill.json").exists()
+    assert not (tmp_path / "m.tflite").exists()
+    done = subprocess.run(words, capture_output=True, text=True, env=variables, check=False, timeout=240)
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = json.loads(done.stdout)["account"]["steps"]
+    assert ["taken from a former run" in row["notes"] for row in rows] == [False, True, False, False]
+    whole = Path(json.loads(uninterrupted.stdout)["output"])
+    assert (tmp_path / "m.tflite").read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.tensorflow
+@pytest.mark.slow
+def test_a_training_that_diverges_is_exit_code_3_and_its_finished_steps_stay(task: Path, tmp_path: Path) -> None:
+    words = training(task, tmp_path / "m.tflite", "--work", tmp_path / "work", "--quiet", recipe="diverges")
+    done = subprocess.run(words, capture_output=True, text=True, env=environment(tmp_path), check=False, timeout=240)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("TrainingError: The loss of the training is no finite number any more")
+    assert "learning_rate=" in done.stderr
+    assert "Traceback" not in done.stderr
+    names = {path.name for path in (tmp_path / "work").iterdir()}
+    assert {"0-original.keras", "1-prune.keras", "1-prune.json"} <= names
+    assert not [name for name in names if name.startswith((".", "2-"))]
+    assert not (tmp_path / "m.tflite").exists()
 
 
 def test_annotate_without_anything_to_say_leaves_the_file_alone(

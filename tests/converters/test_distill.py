@@ -13,7 +13,7 @@ from converters.distill import distill
 from converters.errors import RecipeError, TrainingError
 from converters.steps import Distill, Fit
 from converters.train.batches import Examples
-from converters.train.fit import Schedule, fit
+from converters.train.fit import History, Schedule, fit
 from converters.train.tflite_teacher import FileTeacher
 from edgeinfer.progress import Progress
 
@@ -88,9 +88,15 @@ def cross_entropy(logits: Any) -> float:
     return float(-log_softmax(logits)[np.arange(COUNT), LABELS].mean())
 
 
+def taught(student: Any, teacher: Any, step: Distill, data: Any = EXAMPLES, **settings: Any) -> History:
+    """Distill with all samples in a batch, or as the settings say."""
+    plan = Schedule(step.epochs, step.learning_rate, settings.get("fit", ALL), settings.get("seed", 0), "distill")
+    return distill(student, teacher, step, data, schedule=plan, progress=settings.get("progress"))
+
+
 def first_loss(student: Any, teacher: Any, data: Any = EXAMPLES, **step: Any) -> float:
     """The loss of one batch with all samples, before anything was learned."""
-    return distill(student, teacher, Distill(epochs=1, **step), data, fit=ALL, seed=0).losses[0]
+    return taught(student, teacher, Distill(epochs=1, **step), data).losses[0]
 
 
 @pytest.mark.parametrize("teacher_ending", ["dense softmax", "softmax layer", "activation layer", "logits"])
@@ -157,7 +163,7 @@ def test_a_student_comes_to_answer_as_its_teacher(keras: Any) -> None:
     student.get_layer("last").set_weights([one * 0 for one in student.get_layer("last").get_weights()])
     before = divergence(answers(keras, teacher, "last"), answers(keras, student, "last"), 1.0)
     step = Distill(epochs=60, learning_rate=0.3, alpha=1.0)
-    history = distill(student, teacher, step, EXAMPLES, fit=ALL, seed=0)
+    history = taught(student, teacher, step)
     assert history.losses[-1] < history.losses[0] / 3
     assert history.samples == COUNT
     assert divergence(answers(keras, teacher, "last"), answers(keras, student, "last"), 1.0) < before / 3
@@ -167,7 +173,7 @@ def test_a_projection_between_widths_learns_along_and_does_not_stay(keras: Any) 
     teacher, student = model(keras, 6), model(keras, 4)
     names = [one.path for one in student.variables]
     step = Distill(epochs=30, learning_rate=0.3, alpha=1.0, features={"second": "second", "pooled": "pooled"})
-    history = distill(student, teacher, step, EXAMPLES, fit=ALL, seed=0)
+    history = taught(student, teacher, step)
     assert history.losses[-1] < history.losses[0] / 2
     assert [one.path for one in student.variables] == names
     assert not student.compiled
@@ -178,12 +184,12 @@ def test_the_teacher_is_left_as_it_was_and_a_student_cloned_from_it_learns(keras
     teacher = model(keras, 6)
     teacher.get_layer("first").trainable = False
     before, flags = teacher.get_weights(), [layer.trainable for layer in teacher.layers]
-    distill(model(keras, 4), teacher, Distill(epochs=1), EXAMPLES, fit=ALL, seed=0)
+    taught(model(keras, 4), teacher, Distill(epochs=1))
     assert all(np.array_equal(a, b) for a, b in zip(before, teacher.get_weights(), strict=True))
     assert [layer.trainable for layer in teacher.layers] == flags
     clone = keras.models.clone_model(teacher)
     kernel = clone.get_layer("last").get_weights()[0]
-    distill(clone, teacher, Distill(epochs=1), EXAMPLES, fit=ALL, seed=0)
+    taught(clone, teacher, Distill(epochs=1))
     assert not np.array_equal(clone.get_layer("last").get_weights()[0], kernel)
 
 
@@ -199,7 +205,7 @@ def test_one_seed_gives_the_same_student_projections_included(keras: Any) -> Non
         RANDOM.bit_generator.state = np.random.default_rng(9).bit_generator.state
         one, teacher = model(keras, 4), model(keras, 6)
         plan = Fit(batch_size=10, augment=("flip", "shift"))
-        distill(one, teacher, Distill(epochs=2, features={"second": "second"}), EXAMPLES, fit=plan, seed=seed)
+        taught(one, teacher, Distill(epochs=2, features={"second": "second"}), fit=plan, seed=seed)
         return one.get_weights()
 
     first = student(1)
@@ -212,7 +218,7 @@ def test_a_loss_that_is_no_number_leaves_the_student_as_it_came(keras: Any) -> N
     before = student.get_weights()
     step = Distill(epochs=3, learning_rate=1e30, features={"second": "second"})
     with pytest.raises(TrainingError, match="no finite number") as caught:
-        distill(student, model(keras, 6), step, EXAMPLES, fit=Fit(batch_size=6), seed=0, progress=reports.append)
+        taught(student, model(keras, 6), step, fit=Fit(batch_size=6), seed=0, progress=reports.append)
     assert "learning rate" in caught.value.next_step
     assert reports[0].total == 12
     assert reports[0].step.startswith("distill 1/3")
@@ -223,7 +229,7 @@ def test_alpha_0_is_plain_training(keras: Any) -> None:
     student = model(keras, 4)
     plain = keras.models.clone_model(student)
     plain.set_weights(student.get_weights())
-    own = distill(student, model(keras, 6), Distill(epochs=2, alpha=0.0), EXAMPLES, fit=Fit(batch_size=10), seed=3)
+    own = taught(student, model(keras, 6), Distill(epochs=2, alpha=0.0), fit=Fit(batch_size=10), seed=3)
     alone = fit(plain, EXAMPLES, Schedule(2, 1e-3, Fit(batch_size=10), seed=3))
     assert own.losses == pytest.approx(alone.losses, rel=1e-4)
 

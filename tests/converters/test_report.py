@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from converters.report import Report, StepRow, gzip_size
+from converters.account import Entry
+from converters.report import Account, Report, StepRow, gzip_size
 from converters.tflite.gates import GateResult
 from converters.verify import Comparison
 from edgeinfer.evaluate import Evaluation
@@ -146,3 +147,79 @@ def test_json_has_the_accuracies_or_null() -> None:
 @given(st.binary(max_size=3000))
 def test_the_gzip_size_is_that_of_a_gzip_file(data: bytes) -> None:
     assert gzip_size(data) == len(gzip.compress(data, 9))
+
+
+# --- the account of the steps ---------------------------------------------------------------------
+
+PLAIN = replace(LABELLED, quantized=Evaluation(200, 0.895, None, (0.84, 0.93), None, TIMING), agreement=0.99)
+ENTRIES = (
+    Entry("original", 51_000, 1_234_567, 61_440, 50_176, PLAIN, LABELLED, INT8_TIMES, 1.0, 0.0),
+    Entry(
+        "prune", 25_500, 600_000, 30_720, 25_088, PLAIN, LABELLED, INT8_TIMES, 0.476, 83.26, ("half went", "one stays")
+    ),
+)
+ACCOUNT = Account("test data", ENTRIES)
+
+
+def test_the_account_has_a_line_per_step_with_all_its_figures() -> None:
+    lines = lines_of(report(account=ACCOUNT))
+    heads = next(number for number, line in enumerate(lines) if line.split()[:1] == ["step"])
+    assert lines[heads].endswith("float  quantized (95 % interval)  agreement  latency  seconds")
+    first, second = lines[heads + 1 : heads + 3]
+    for figure in ("original", "51,000", "1,234,567", "61,440", "50,176", "89.50%", "x 1.00", "0.0"):
+        assert figure in first
+    for figure in ("prune", "25,500", "600,000", "30,720", "25,088", "88.50% (83.00% to 92.00%)", "x 0.48", "83.3"):
+        assert figure in second
+    assert "95.00%" in second  # the quantized file's agreement, not the float one's
+    assert "99.00%" not in second
+    assert len(lines[heads]) == len(first) == len(second)
+
+
+def test_the_account_says_what_it_was_measured_on_and_what_every_step_has_to_say() -> None:
+    lines = lines_of(report(account=ACCOUNT))
+    (measured,) = [line for line in lines if line.startswith("Every state as a file")]
+    assert "200 samples of test data" in measured
+    assert lines[lines.index(measured) + 1 : lines.index(measured) + 3] == ["prune: half went", "prune: one stays"]
+
+
+def test_an_account_without_labels_says_so_and_has_the_agreement() -> None:
+    rows = tuple(replace(row, plain=UNLABELLED, quantized=UNLABELLED) for row in ENTRIES)
+    line = next(line for line in lines_of(report(account=Account("samples", rows))) if line.startswith("original"))
+    assert line.count("no labels") == 2
+    assert "95.00%" in line
+
+
+def test_an_account_without_classes_has_the_error() -> None:
+    rows = tuple(replace(row, plain=REGRESSION, quantized=REGRESSION) for row in ENTRIES)
+    line = next(line for line in lines_of(report(account=Account("samples", rows))) if line.startswith("original"))
+    assert "error 1.23%" in line
+
+
+def test_an_account_without_a_gate_is_not_called_not_verified() -> None:
+    text = str(report(None, account=ACCOUNT))
+    assert "No gate: the recipe has no Verify." in text
+    assert "Not verified" not in text
+
+
+def test_json_has_the_account_or_null() -> None:
+    assert report().to_json()["account"] is None
+    said = json.loads(json.dumps(report(account=ACCOUNT).to_json()))["account"]
+    assert said["measured_on"] == "test data"
+    assert [row["step"] for row in said["steps"]] == ["original", "prune"]
+    assert said["steps"][1] == {
+        "step": "prune",
+        "parameters": 25_500,
+        "macs": 600_000,
+        "bytes": 30_720,
+        "gzip_bytes": 25_088,
+        "float": {"metric": "top1", "value": 0.895, "interval95": [0.84, 0.93], "samples": 200},
+        "quantized": {"metric": "top1", "value": 0.885, "interval95": [0.83, 0.92], "samples": 200},
+        "drop": 0.015,
+        "drop_interval95": [-0.01, 0.04],
+        "agreement": 0.95,
+        "output_error": None,
+        "latency_ms": {"p50": INT8_TIMES.p50, "p95": INT8_TIMES.p95},
+        "latency_ratio": 0.476,
+        "seconds": 83.26,
+        "notes": ["half went", "one stays"],
+    }

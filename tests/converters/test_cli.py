@@ -101,7 +101,7 @@ def test_every_option_reaches_the_function(called: Called, tmp_path: Path) -> No
 
 
 def test_the_data_of_a_training_reaches_the_function(called: Called) -> None:
-    assert run(*"--train t --validation v --test s --teacher big.keras --work w".split()) == 0
+    assert run(*["--train", "t", "--validation", "v", "--test", "s", "--teacher", "big.keras", "--work", "w"]) == 0
     training = called.arguments["training"]
     assert (training.train, training.validation, training.test) == (Path("t"), Path("v"), Path("s"))
     assert (training.teacher, called.arguments["work"]) == (Path("big.keras"), Path("w"))

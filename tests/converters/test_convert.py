@@ -14,14 +14,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import colours
 import numpy as np
 import pytest
 import tiny_models
 
 import converters
-from converters import Card, Quantize, Recipe, Training, Verify, convert
+from converters import Card, Distill, FineTune, Fit, Prune, Quantize, Recipe, Training, Verify, convert
 from converters.convert import Conversion
-from converters.errors import AccuracyDropError, CalibrationError, ConversionError
+from converters.errors import AccuracyDropError, CalibrationError, ConversionError, RecipeError
 from converters.facts import ModelFacts, TensorFacts
 from converters.graph.leading import Leading
 from converters.quantize.ptq import ConvertRequest
@@ -53,6 +54,7 @@ INT8 = tiny_models.classifier(dtype="int8")
 # Its input spans eight times what pixels come to, so a full channel stays below a quarter of the range: always "dark".
 ALWAYS_DARK = tiny_models.classifier(dtype="int8", input_range=(0.0, 8.0))
 UNCHECKED = Recipe((Quantize(),))
+TAUGHT = Recipe((Distill(), Quantize()))
 
 
 class StandIn:
@@ -366,6 +368,13 @@ def test_arrays_of_other_lengths_are_not_cut_to_the_shortest(child: StandIn) -> 
     [
         ({"training": Training(validation=Dataset("mine", photos(3)))}, InputError, "validation data has no labels"),
         ({"training": Training(validation="none-such")}, InputFileError, "no data here"),
+        ({"training": Training(validation=(photos(3), [0, 1, 2]))}, InputError, "This is no validation data"),
+        ({"training": Training(test=Dataset("mine", photos(3)))}, InputError, "test data has no labels"),
+        ({"training": Training(train=Dataset("mine", photos(3)))}, InputError, "training data has no labels"),
+        ({"recipe": Recipe((FineTune(), Quantize()))}, RecipeError, "no training data"),
+        ({"recipe": TAUGHT, "training": Training(train=photos(3))}, RecipeError, "only teach itself"),
+        ({"recipe": TAUGHT, "training": Training(train=0, teacher="none.keras")}, InputFileError, "teacher does not"),
+        ({"training": Training(teacher="big.keras")}, RecipeError, "no step asks it"),
         ({"calibration": "none-such"}, InputFileError, "no data here"),
         ({"calibration": []}, CalibrationError, "empty"),
         ({"calibration": None}, CalibrationError, "needs calibration data"),
@@ -375,6 +384,13 @@ def test_arrays_of_other_lengths_are_not_cut_to_the_shortest(child: StandIn) -> 
     ids=[
         "validation without labels",
         "validation that is not there",
+        "validation as a pair",
+        "test without labels",
+        "training data without labels",
+        "training without data",
+        "a model as its own teacher",
+        "a teacher that is not there",
+        "a teacher whom nobody asks",
         "calibration that is not there",
         "calibration that is empty",
         "int8 without calibration",
@@ -597,3 +613,195 @@ def test_a_model_of_tokens_is_converted_compared_and_answers(keras: Any, tmp_pat
     assert made.report.comparison.agreement == 1.0
     own = model.predict(tokens[:5], verbose=0)
     assert answers(made.tflite, list(tokens[:5])) == pytest.approx(own, abs=0.02)
+
+
+# --- recipes that train ---------------------------------------------------------------------------
+
+FIT = Fit(batch_size=32)
+
+
+def trained(model: Any, *steps: Any, **given: Any) -> Conversion:
+    """Convert the network of `colours` with all its data."""
+    settings = {
+        "train": colours.pictures(96, 5),
+        "validation": colours.labelled(60, 6),
+        "test": colours.labelled(48, 7),
+    }
+    training = Training(**{**settings, **given.pop("training", {})})
+    card = Card(labels=colours.NAMES)
+    pixels = colours.pictures(40, 8)[0]
+    return convert(model, pixels, recipe=Recipe(steps, fit=FIT, seed=2), card=card, training=training, **given)
+
+
+def accuracy(tflite: bytes) -> float:
+    """On pictures that nobody else has seen, through the device's pipeline."""
+    x, y = colours.pictures(80, 9)
+    return float((answers(tflite, x).argmax(axis=1) == y).mean())
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize(
+    "quantize",
+    [
+        Quantize(epochs=1),
+        Quantize(ranges="percentile"),
+        Quantize(equalize=True, correct_bias=True),
+        Quantize(equalize=True, ranges="mse", io="uint8"),
+    ],
+    ids=["trained for int8", "percentile", "equalized", "all but training"],
+)
+def test_a_prepared_quantization_is_full_int8_and_as_right_as_before(
+    shared_child: Any, colour_model: Path, quantize: Quantize
+) -> None:
+    made = trained(colour_model, quantize, Verify(max_drop=0.0))
+    assert ends(made.tflite) == (quantize.io or "int8",) * 2
+    assert all(tensor.dtype in ("int8", "uint8", "int32") for tensor in parse(made.tflite).main.tensors)
+    assert accuracy(made.tflite) == 1.0
+    assert read(made.tflite).inputs[0].scale == pytest.approx(2 / 255)
+    account = made.report.account
+    assert account is not None
+    assert [entry.step for entry in account.entries] == ["original", "int8"]
+    assert account.entries[1].notes
+
+
+@pytest.mark.tensorflow
+def test_single_layers_stay_float_behind_a_step_that_trains(shared_child: Any, colour_model: Path) -> None:
+    made = trained(colour_model, FineTune(epochs=1), Quantize(fallback={"stem": "float32"}))  # type: ignore[arg-type]
+    kinds = [operator.op for operator in parse(made.tflite).main.operators]
+    assert "DEQUANTIZE" in kinds
+    assert accuracy(made.tflite) == 1.0
+
+
+@pytest.mark.tensorflow
+def test_zeros_of_a_pruning_are_still_there_in_the_int8_file(shared_child: Any, colour_model: Path) -> None:
+    made = trained(colour_model, Prune("weight", sparsity=0.6), Distill(epochs=1), Quantize(epochs=1))
+    account = made.report.account
+    assert account is not None
+    assert "60.0% of the weights are zero; the latency does not change" in account.entries[1].notes
+    assert accuracy(made.tflite) == 1.0
+    main = parse(made.tflite).main
+    weights = [main.tensors[operator.inputs[1]] for operator in main.operators if len(operator.inputs) == 3]
+    values = [np.frombuffer(one.data, np.int8) for one in weights if one.dtype == "int8"]
+    assert sum(one.size for one in values) == 3 * 9 * 16 + 2 * 9 * 16 * 16 + 16 * 4
+    assert sum(int((one == 0).sum()) for one in values) >= 0.6 * sum(one.size for one in values)
+
+
+@pytest.mark.tensorflow
+def test_a_folder_of_pictures_trains_and_what_is_kept_is_taken_again(
+    shared_child: Any, colour_model: Path, tmp_path: Path
+) -> None:
+    pillow = pytest.importorskip("PIL.Image")
+    x, y = colours.pictures(40, 5)
+    for number, picture in enumerate(x):
+        folder = tmp_path / "train" / colours.NAMES[y[number]]
+        folder.mkdir(parents=True, exist_ok=True)
+        pillow.fromarray(picture).save(folder / f"{number}.png")
+    steps = (Prune(sparsity=0.25, align=4, epochs=1), Quantize())
+    first, second = (
+        trained(colour_model, *steps, training={"train": tmp_path / "train"}, work=tmp_path / "work") for _ in range(2)
+    )
+    assert first.tflite == second.tflite
+    assert [
+        ["taken from a former run" in entry.notes for entry in made.report.account.entries]  # type: ignore[union-attr]
+        for made in (first, second)
+    ] == [[False, False, False], [False, True, False]]
+    assert (tmp_path / "work" / "training-pixels.npy").is_file()
+
+
+@pytest.mark.tensorflow
+def test_a_budget_of_multiplications_is_met_and_every_row_of_the_account_has_its_own(
+    shared_child: Any, colour_model: Path
+) -> None:
+    made = trained(
+        colour_model,
+        Prune("block", sparsity=0.9),
+        Verify(max_drop=1.0),
+        Prune(macs=0.05, align=2, epochs=1),
+        Quantize(),
+        Verify(max_drop=1.0),
+    )
+    account = made.report.account
+    assert account is not None
+    macs = [entry.macs for entry in account.entries]
+    assert [entry.step for entry in account.entries] == ["original", "prune", "prune", "int8"]
+    # By hand: 64 places of 3 x 3 x (3 x 16 + 16 x 16 + 16 x 16) and 16 x 4; then without the branch.
+    assert macs[0] == 64 * 9 * (48 + 256 + 256) + 64
+    assert macs[1] == 64 * 9 * 48 + 64
+    assert macs[3] == macs[2] <= 0.05 * macs[0]
+    assert account.entries[0].latency_ratio == 1.0
+    assert account.measured_on == "test data"
+    assert {entry.quantized.samples for entry in account.entries} == {48}
+    assert "prune: 1 of 1 blocks went" in str(made.report)
+
+
+@pytest.mark.tensorflow
+def test_a_gate_behind_a_pruning_stops_the_recipe_and_keeps_the_float_model(
+    shared_child: Any, colour_model: Path, tmp_path: Path
+) -> None:
+    steps = (Prune(sparsity=0.5, align=1), Verify(max_drop=0.0), FineTune(epochs=1), Quantize())
+    with pytest.raises(AccuracyDropError, match="lost more accuracy") as caught:
+        trained(colour_model, *steps, work=tmp_path / "work")
+    conversion = caught.value.conversion
+    assert isinstance(conversion, Conversion)
+    assert ends(conversion.tflite) == ("float32", "float32")
+    assert conversion.report is caught.value.report
+    assert accuracy(conversion.tflite) < 1.0
+    assert not list((tmp_path / "work").glob("3-*"))
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("place", ["file", "proc"])
+def test_a_work_folder_that_cannot_be_written_to_is_an_error_of_ours(
+    shared_child: Any, colour_model: Path, tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    folder = tmp_path / "file" if place == "file" else Path("/proc/self")
+    if not folder.exists():
+        pytest.skip("no folder here that even root cannot write to")
+    with pytest.raises(OutputError, match="cannot be written to") as caught:
+        trained(colour_model, FineTune(epochs=1), Quantize(), work=folder)
+    assert str(folder) in caught.value.received
+    assert caught.value.exit_code == 3
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.tensorflow
+def test_a_model_without_layers_that_can_be_kept_is_refused_before_the_training(
+    shared_child: Any, keras: Any, tmp_path: Path
+) -> None:
+    @keras.saving.register_keras_serializable()
+    class Halved(keras.layers.Layer):  # type: ignore[misc]
+        def call(self, inputs: Any) -> Any:
+            return inputs / 255
+
+    layers = keras.layers
+    own = keras.Sequential([keras.Input((8, 8, 3)), Halved(), layers.Flatten(), layers.Dense(4, activation="softmax")])
+    with pytest.raises(RecipeError, match="hold no code"):
+        convert(
+            own,
+            colours.floats(20),
+            recipe=Recipe((FineTune(epochs=1), Quantize())),
+            training=Training(train=(colours.floats(20), colours.pictures(20)[1])),
+            work=tmp_path / "work",
+        )
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+@pytest.mark.tensorflow
+def test_a_model_of_several_inputs_is_pruned_without_training(shared_child: Any, keras: Any) -> None:
+    keras.utils.set_random_seed(5)
+    layers = keras.layers
+    picture, numbers = keras.Input((8, 8, 1), name="zebra"), keras.Input((4,), name="ant")
+    seen = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 3, activation="relu", name="conv")(picture))
+    model = keras.Model([picture, numbers], layers.Dense(3, name="zeta")(layers.Concatenate()([seen, numbers])))
+    random = np.random.default_rng(5)
+    arrays = {"ant": random.uniform(-1, 1, (30, 4)), "zebra": random.uniform(0, 1, (30, 8, 8, 1))}
+    recipe = Recipe((Prune(sparsity=0.5, align=1), Quantize(samples=20), Verify(max_error=1.0)))
+    made = convert(model, arrays, recipe=recipe)
+    assert [spec.name for spec in read(made.tflite).inputs] == ["zebra", "ant"]
+    account = made.report.account
+    assert account is not None
+    assert account.entries[0].macs > account.entries[1].macs
+    assert account.entries[1].quantized.error is not None
+    with pytest.raises(RecipeError, match="one input"):
+        convert(model, arrays, recipe=Recipe((Prune(sparsity=0.5, align=1), Quantize(ranges="mse"))))

@@ -50,6 +50,8 @@ from converters.steps import Distill, FineTune, Fit, Prune, Quantize, Verify
         (lambda: Quantize(epochs=1, ranges="mse"), "learns the ranges"),
         (lambda: Quantize(equalize=1), "yes or no"),  # type: ignore[arg-type]
         (lambda: Quantize(fallback={"a": "int4"}), "`fallback`"),  # type: ignore[arg-type]
+        (lambda: Quantize(fallback={"a": "float32"}, epochs=1), "whose range is given"),  # type: ignore[arg-type]
+        (lambda: Quantize(fallback={"a": "float32"}, ranges="mse"), "whose range is given"),  # type: ignore[arg-type]
         (lambda: Verify(min_agreement=2), "`min_agreement` is a share"),
     ],
 )

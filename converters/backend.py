@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
@@ -32,6 +33,8 @@ def require_keras() -> None:
                 import tensorflow as tf
 
                 tf.constant(0)  # looks for devices, and complains of those that it does not find
+                # It warns of a graph for each training, as if they were steps of one.
+                tf.get_logger().setLevel(logging.ERROR)
         except ImportError as error:
             raise MissingDependencyError(
                 "Steps that train need Keras and TensorFlow.",

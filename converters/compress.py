@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from converters.backend import require_keras
 from converters.errors import RecipeError, TrainingError
 from converters.examples import fingerprint
@@ -26,8 +28,6 @@ from edgeinfer.errors import InputFileError
 from edgeinfer.progress import ProgressReport
 
 __all__ = ["Stage", "Workshop", "advance", "check_training", "open_workshop", "step_key", "step_seed"]
-
-_STEP_SEED = 1009  # a prime: the steps' seeds of one recipe and those of the next seed do not meet
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,21 +102,30 @@ def open_workshop(
 
     Raises:
         ConversionError: A model cannot be read, or is no functional or Sequential model.
-        RecipeError: The teacher answers otherwise than the model, or a layer that shall stay float is not there.
+        RecipeError: The teacher answers otherwise than the model, a pattern matches no layer, or a layer that shall
+            stay float is not there.
         TrainingError: The training data does not fit the model.
     """
     require_keras()
     from converters.graph.flat import flat_model
+    from converters.prune.patterns import check_patterns
 
     live = flat_model(_read(model, "The model"))
     _check_layers(live)
     fallback_layers(recipe.quantize.fallback, [layer.name for layer in live.layers])
+    for step in recipe.steps:
+        if isinstance(step, Prune):
+            check_patterns(step, [layer.name for layer in live.layers])
     _check_training_data(live, recipe, data)
     if teacher is not None:
         _check_teacher(live, teacher, data)
     sweep(folder)
     work = Workshop(recipe, data, teacher, folder, progress)
-    key = made_of(weights_hash(live), fingerprint(data), model_hash(teacher), __version__)
+    import keras
+    import tensorflow as tf
+
+    versions = f"{__version__} {keras.__version__} {tf.__version__}"
+    key = made_of(weights_hash(live), fingerprint(data), model_hash(teacher), versions)
     stage = restored(folder / "0-original.keras", "original", key)
     if stage is None:
         stage = Stage("original", folder / "0-original.keras", 0.0, (), key)
@@ -195,7 +204,7 @@ def advance(work: Workshop, place: int, history: Sequence[Stage]) -> Stage:
     seed = step_seed(work, place)
     model = _open(history[-1].path)
     if isinstance(step, Prune):
-        model, notes = _prune(work, model, step, seed, _open(history[0].path))
+        model, notes = _prune(work, model, step, place, _open(history[0].path))
     elif isinstance(step, FineTune):
         notes = _fine_tune(work, model, step, seed)
     elif isinstance(step, Distill):
@@ -216,12 +225,12 @@ def step_key(work: Workshop, place: int, history: Sequence[Stage]) -> str:
     return made_of(history[0].key, json.dumps(parts, sort_keys=True))
 
 
-def step_seed(work: Workshop, place: int) -> int:
-    """Return where all that is random in a step begins."""
-    return (work.recipe.seed * _STEP_SEED + place) % (1 << 31)
+def step_seed(work: Workshop, place: int, number: int = 0) -> int:
+    """Return where all that is random in a step, or in round `number` of it, begins."""
+    return int(np.random.SeedSequence((work.recipe.seed, place, number)).generate_state(1)[0]) % (1 << 31)
 
 
-def _prune(work: Workshop, model: Any, step: Prune, seed: int, original: Any) -> tuple[Any, tuple[str, ...]]:
+def _prune(work: Workshop, model: Any, step: Prune, place: int, original: Any) -> tuple[Any, tuple[str, ...]]:
     from converters.graph.cost import costs
     from converters.prune.block import prune_blocks
     from converters.prune.channel import prune_channels
@@ -230,14 +239,18 @@ def _prune(work: Workshop, model: Any, step: Prune, seed: int, original: Any) ->
     from converters.train.fit import Schedule, fit
 
     def schedule(number: int) -> Schedule:
-        return Schedule(step.epochs, step.learning_rate, work.recipe.fit, seed + number, f"prune {number + 1}")
+        seed = step_seed(work, place, number + 1)
+        return Schedule(step.epochs, step.learning_rate, work.recipe.fit, seed, f"prune {number + 1}")
 
     if step.structure == "weight":
 
         def train(pruned: Any, callbacks: Sequence[Any]) -> None:
-            fit(pruned, work.data, schedule(0), callbacks=callbacks, progress=work.progress)
+            # What is zero already, by an earlier step, stays zero: this step may be for other layers.
+            held = (*callbacks, *_masks(work, pruned))
+            fit(pruned, work.data, schedule(0), callbacks=held, progress=work.progress)
 
-        result = prune_weights(model, step, train=train, steps_total=_steps(work, step), seed=seed)
+        steps, seed = _steps(work, step), step_seed(work, place)
+        result = prune_weights(model, step, train=train, steps_total=steps, seed=seed)
         notes = weight_plan(model, step).notes
         return result, (
             *notes,

@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from converters.backend import require_keras
 from converters.build import Job
 from converters.card import Card, Training
@@ -25,6 +27,7 @@ from converters.run import Judges, Run
 from converters.stages import hold
 from converters.targets import target
 from converters.tflite.process import ConverterProcess
+from converters.train.batches import Examples
 from edgeinfer.errors import OutputError
 from edgeinfer.progress import Progress, ProgressReport
 
@@ -97,11 +100,19 @@ def convert(
             card = _as_classification(facts, card)
         samples = prepare_samples(source, own_inputs(facts, card), recipe, folder, say)
         run = Run(process, facts, Job(card, recipe, machine, samples.calibration, folder), judges, samples, say)
+        if train is not None and not recipe.needs_keras:
+            run.caution("The training data was not used: no step of the recipe trains.")
         if recipe.needs_keras:
             require_keras()
             kept = _made(folder / "work" if work is None else Path(work))
             held.enter_context(hold(kept))
-            examples = prepare_examples(train, facts, card, kept, class_offset=training.class_offset, progress=progress)
+            examples = prepare_examples(
+                train, facts, card, folder, class_offset=training.class_offset, progress=progress
+            )
+            if examples is None and samples.calibration is not None and len(samples.calibration.files) == 1:
+                # Nobody trains; the rankings that need no labels take what calibrates.
+                own = run.own_samples()
+                examples = Examples((own,), np.zeros(len(own), np.int64))
             run.open(*open_workshop(model, recipe, examples, training.teacher, kept, progress))
         return run.through()
 

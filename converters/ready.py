@@ -54,20 +54,22 @@ def _ready(
     from converters.graph.fold import fold_batch_norms
     from converters.quantize.aware import train_aware
     from converters.quantize.bias import correct_bias
-    from converters.quantize.equalize import equalize
+    from converters.quantize.equalize import equalize, find_pairs
     from converters.quantize.ranges import activation_ranges
 
     notes: list[str] = []
     ranges: Ranges = ()
     model = fold_batch_norms(model)
     if step.equalize:
+        pairs, left_out = find_pairs(model)
         model = equalize(model)
-        notes.append("channels of neighbouring layers equalized")
+        notes.append(f"equalized the channels of {len(pairs)} pairs of neighbouring layers")
+        notes += [f"not equalized: {one.layer}: {one.reason}" for one in left_out]
     if step.epochs:
         aware = train_aware(model, step, work.data, fit=work.recipe.fit, seed=seed, progress=work.progress)
         model, ranges = aware.model, aware.ranges
         notes += [f"trained for int8 for {step.epochs} epochs", *aware.notes]
-    if step.correct_bias and not step.epochs:  # training has fitted the biases to the rounded weights already
+    if step.correct_bias:
         if work.progress:
             work.progress(Progress("correct the biases", 0, 0))
         model = correct_bias(model, samples)

@@ -120,8 +120,9 @@ class Recipe:
     @property
     def trains(self) -> bool:
         """Whether any step needs training data."""
-        return any(getattr(step, "epochs", 0) > 0 for step in self.steps) or any(
-            isinstance(step, Prune) and step.importance == "taylor" for step in self.steps
+        return any(
+            getattr(step, "epochs", 0) > 0 or (isinstance(step, Prune) and step.importance == "taylor")
+            for step in self.steps
         )
 
     @property

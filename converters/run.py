@@ -81,6 +81,7 @@ class Run:
         self._states: list[State] = []
         self._original: Built | None = None  # as float32, what everything is measured against
         self._now: Built | None = None
+        self._place = 0  # of the step that is being done
         self._cautions: dict[str, None] = {}  # in their order, each once
 
     def open(self, workshop: Workshop, stage: Stage) -> None:
@@ -92,6 +93,10 @@ class Run:
         self._workshop = workshop
         self._facts = self._process.load(stage.path)  # it fails now, and not behind the first training
         self._stages.append(stage)
+
+    def caution(self, sentence: str) -> None:
+        """Put a sentence into the report's warnings."""
+        self._cautions[sentence] = None
 
     def through(self) -> Conversion:
         """Do all the steps."""
@@ -107,6 +112,7 @@ class Run:
             self._note("original", 0.0)
         comparison: Comparison | None = None
         for place, step in enumerate(recipe.steps):
+            self._place = place
             if isinstance(step, Verify):
                 comparison = comparison or self._compare()
                 self._gate(step, comparison)
@@ -143,7 +149,7 @@ class Run:
         notes: tuple[str, ...] = ()
         plain = self._now
         if self._workshop is not None and step.prepared:
-            stage = ready_for_int8(self._workshop, place, self._stages, self._own_samples())
+            stage = ready_for_int8(self._workshop, place, self._stages, self.own_samples())
             self._stages.append(stage)
             self._facts = self._process.load(stage.path)
             finer = replace(finer, ranges=stage.ranges)
@@ -193,7 +199,7 @@ class Run:
             )
         return calibration
 
-    def _own_samples(self) -> NDArray[Any]:
+    def own_samples(self) -> NDArray[Any]:
         """Return the calibration samples as the Keras model takes them: floats, (n, *input shape)."""
         calibration = self._calibrated()
         values: NDArray[Any] = np.load(calibration.files[0])
@@ -247,11 +253,16 @@ class Run:
         entries = account(self._states, data, class_offset=self._judges.class_offset, progress=self._say)
         return Account(what, entries)
 
+    def _done(self) -> dict[str, object]:
+        """Return the recipe up to the step that this file stands behind: a gate may have stopped it."""
+        said = self._job.recipe.to_json()
+        return {**said, "steps": list(said["steps"])[: self._place + 1]}  # type: ignore[call-overload]
+
     def _made(self, comparison: Comparison | None) -> dict[str, object]:
         """Return how the file was made: nothing that varies from run to run, so that equal work gives equal bytes."""
         calibration = self._job.calibration
         made: dict[str, object] = {
-            "recipe": self._job.recipe.to_json(),
+            "recipe": self._done(),
             "calibration": calibration.to_json() if calibration else None,
             "versions": {"edgeinfer": __version__, **(self._facts.versions or {})},
         }

@@ -105,6 +105,12 @@ def _items(name: str, value: object) -> list[tuple[object, object]]:
     for pair in pairs:
         if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2 or not isinstance(pair[0], str):
             raise RecipeError(f"`{name}` is a mapping.", received=repr(pair), expected="a name and its value")
+    keys = [pair[0] for pair in pairs]
+    twice = sorted({key for key in keys if keys.count(key) > 1})
+    if twice:
+        raise RecipeError(
+            f"`{name}` names one key twice.", received=", ".join(twice), expected="every key once: it is a mapping"
+        )
     return [(pair[0], pair[1]) for pair in pairs]
 
 

@@ -121,6 +121,14 @@ class Distill:
             object.__setattr__(self, name, text_pairs(name, getattr(self, name)))
 
 
+# Settings that a structure knows nothing to do with.
+_UNUSED = {
+    "channel": ("schedule",),
+    "block": ("importance", "scope", "align", "schedule"),
+    "weight": ("importance", "align"),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Prune:
     """Taking away what matters least.
@@ -182,6 +190,14 @@ class Prune:
         check_above_zero("learning_rate", self.learning_rate)
         object.__setattr__(self, "skip", texts("skip", self.skip))
         object.__setattr__(self, "layers", ratios("layers", self.layers))
+        usual = Prune.__dataclass_fields__
+        for name in _UNUSED[self.structure]:
+            if getattr(self, name) != usual[name].default:
+                raise RecipeError(
+                    f'`{name}` does nothing for structure="{self.structure}".',
+                    received=f"{name}={getattr(self, name)!r}",
+                    expected="leave it away",
+                )
         self._check_goal()
 
     def _check_goal(self) -> None:
@@ -292,6 +308,12 @@ class Quantize:
                 "TensorFlow's converter quantizes every layer whose range is given, `fallback` or not.",
                 received=f"fallback, and epochs={self.epochs}, ranges={self.ranges!r}",
                 expected='epochs=0 and ranges="minmax" with `fallback`',
+            )
+        if self.epochs and self.correct_bias:
+            raise RecipeError(
+                "Quantization-aware training fits the biases to the rounded weights already.",
+                received=f"epochs={self.epochs}, correct_bias=True",
+                expected="one of them",
             )
         usual = Quantize.__dataclass_fields__
         for name in ("epochs", "ranges", "equalize", "correct_bias", "fallback"):

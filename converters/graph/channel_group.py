@@ -31,7 +31,7 @@ class Member:
     producing: bool
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ChannelGroup:
     """Channels that several layers share, unit by unit.
 
@@ -60,3 +60,7 @@ class ChannelGroup:
             f"  made by {', '.join(self.producers)}",
         ]
         return "\n".join([*lines, f"  go to {', '.join(others)}"] if others else lines)
+
+    def __repr__(self) -> str:
+        """Return what `str` does: the arrays of the members fill pages."""
+        return str(self)

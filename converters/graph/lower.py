@@ -11,6 +11,8 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
+
 from converters.graph.copies import copy_state
 from converters.graph.flat import flat_model
 from converters.graph.network import read_network, rebuild
@@ -29,9 +31,9 @@ def lower(model: Any) -> Any:
     """Return a model that computes the same from ops that have int8 and int16 kernels.
 
     With d = x - mean(x), a LayerNormalization is d / sqrt(mean(d^2) + epsilon). For any p > 0 and z = d p, this equals
-    z / sqrt(mean(z^2) + epsilon p^2). Here p = 1 / (mean(relu(-d)) + sqrt(epsilon)): half the mean distance from the
-    mean, which needs no squares. What p loses by rounding, the second factor takes back, because it is measured on z;
-    and z has a similar range at all places, so that its squares do not vanish beside each other.
+    z / sqrt(mean(z^2) + epsilon p^2). Here p = 1 / (mean(|d|) + sqrt(epsilon)), which needs no squares. What p loses by
+    rounding, the second factor takes back, because it is measured on z; and z has a similar range at all places, so
+    that its squares do not vanish beside each other.
 
     Args:
         model: Functional or Sequential; it is not changed. Keras' own LayerNormalization layers are rewritten, shared
@@ -81,12 +83,17 @@ def _lowered_class() -> Any:
             axes = sorted(axis % rank for axis in self.axis)
 
             def mean(values: Any) -> Any:
+                count = values.shape[-1]
+                if axes == [rank - 1]:
+                    # As a product, because engines have fast kernels for it; 1 / count is exact in 8 bits.
+                    return ops.matmul(values, np.full((count, 1), 1 / count, np.float32))
                 return ops.mean(values, axis=axes, keepdims=True)
 
-            centre = mean(inputs)
-            # Both differences are computed on purpose: the ReLU fuses with its own and costs nothing.
-            difference, below = inputs - centre, ops.relu(centre - inputs)
-            root = ops.rsqrt(mean(below) + self.epsilon**0.5)
+            difference = inputs - mean(inputs)
+            # The differences add up to 0, so those above 0, doubled, have the mean of all absolute ones. The second
+            # reader matters: TensorFlow 2.21 calibrates a tensor with one reader after that may have overwritten it.
+            distance = mean(ops.relu(difference * 2.0))
+            root = ops.rsqrt(distance + self.epsilon**0.5)
             coarse = root * root
             scaled = difference * coarse
             outputs = scaled * ops.rsqrt(mean(scaled * scaled) + self.epsilon * (coarse * coarse))

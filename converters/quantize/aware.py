@@ -120,9 +120,13 @@ def _first_ranges(model: Any, scales: Scales, data: Examples | Any, step: Quanti
 
 
 def _first_samples(data: Examples | Any, count: int, fit: Fit) -> list[NDArray[Any]]:
-    """Return the first samples of the training data, one array per input, as the model takes them."""
+    """Return samples of the training data, one array per input, as the model takes them."""
     import keras
 
+    if isinstance(data, Examples):
+        # Spread over all of them: folders of classes stand one behind the other.
+        rows = np.unique(np.linspace(0, len(data.labels) - 1, min(count, len(data.labels))).astype(np.int64))
+        data = Examples(tuple(one[rows] for one in data.inputs), data.labels[rows], data.normalization)
     source = batches(data, fit, seed=0, training=False) if isinstance(data, Examples) else _each_batch(data)
     taken: list[list[NDArray[Any]]] = []
     found = 0

@@ -28,7 +28,7 @@ def python(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 # A package that is found first, in the place of the real ones.
 FAKE = """
-import contextlib, importlib.abc, importlib.util, os, sys, types
+import contextlib, importlib.abc, importlib.util, logging, os, sys, types
 class Fake(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(self, name, path, target=None):
         return importlib.util.spec_from_loader(name, self) if name in ("keras", "tensorflow") else None
@@ -38,6 +38,7 @@ class Fake(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         with contextlib.suppress(OSError):
             os.write(2, b"lines of a library\\n")
         module.backend = types.SimpleNamespace(backend=lambda: BACKEND)
+        module.get_logger = logging.getLogger
         module.constant = lambda value: CONSTANT()
 sys.meta_path.insert(0, Fake())
 from converters.backend import require_keras
@@ -59,6 +60,9 @@ assert "KERAS_BACKEND" not in os.environ
 import keras
 print(keras.backend.backend(), keras.ops.sum([1.0, 2.0]).numpy())
 print("still heard", file=sys.stderr)
+import tensorflow as tf
+for _ in range(8):  # one graph for each training looks like a mistake to it
+    tf.function(lambda x: x + 1)(1)
 """
     # Whatever a person has set up for scripts of their own.
     (tmp_path / "keras.json").write_text('{"backend": "jax"}')

@@ -461,7 +461,7 @@ def task(colour_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number, (name, count) in enumerate((("train", 96), ("validation", 60), ("test", 48), ("calibration", 40))):
         x, y = colours.pictures(count, seed=number + 20)
         np.savez(folder / f"{name}.npz", x=x, y=y)
-    steps = (Prune(sparsity=0.5, align=4, epochs=1), Distill(epochs=2), Quantize(), Verify(max_drop=1))
+    steps = (Prune(sparsity=0.5, align=1, rounds=5, epochs=1), Distill(epochs=2), Quantize(), Verify(max_drop=1))
     Recipe(steps, fit=Fit(batch_size=32), seed=3).save(folder / "r.json")
     steps = (Prune(sparsity=0.5, align=4), FineTune(learning_rate=1e30), Quantize())
     Recipe(steps, fit=Fit(batch_size=32)).save(folder / "diverges.json")

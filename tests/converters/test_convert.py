@@ -681,9 +681,9 @@ def test_zeros_of_a_pruning_are_still_there_in_the_int8_file(shared_child: Any, 
     assert accuracy(made.tflite) == 1.0
     main = parse(made.tflite).main
     weights = [main.tensors[operator.inputs[1]] for operator in main.operators if len(operator.inputs) == 3]
-    values = [np.frombuffer(one.data, np.int8) for one in weights if one.dtype == "int8"]
+    values = [np.frombuffer(one.constant or b"", np.int8) for one in weights if one.dtype == "int8"]
     assert sum(one.size for one in values) == 3 * 9 * 16 + 2 * 9 * 16 * 16 + 16 * 4
-    assert sum(int((one == 0).sum()) for one in values) >= 0.6 * sum(one.size for one in values)
+    assert sum(int((one == 0).sum()) for one in values) >= int(0.6 * 5104)
 
 
 @pytest.mark.tensorflow
@@ -738,7 +738,7 @@ def test_a_budget_of_multiplications_is_met_and_every_row_of_the_account_has_its
 def test_a_gate_behind_a_pruning_stops_the_recipe_and_keeps_the_float_model(
     shared_child: Any, colour_model: Path, tmp_path: Path
 ) -> None:
-    steps = (Prune(sparsity=0.5, align=1), Verify(max_drop=0.0), FineTune(epochs=1), Quantize())
+    steps = (Prune(sparsity=0.9, align=1), Verify(max_drop=0.0), FineTune(epochs=1), Quantize())
     with pytest.raises(AccuracyDropError, match="lost more accuracy") as caught:
         trained(colour_model, *steps, work=tmp_path / "work")
     conversion = caught.value.conversion

@@ -52,6 +52,12 @@ from converters.steps import Distill, FineTune, Fit, Prune, Quantize, Verify
         (lambda: Quantize(fallback={"a": "int4"}), "`fallback`"),  # type: ignore[arg-type]
         (lambda: Quantize(fallback={"a": "float32"}, epochs=1), "whose range is given"),  # type: ignore[arg-type]
         (lambda: Quantize(fallback={"a": "float32"}, ranges="mse"), "whose range is given"),  # type: ignore[arg-type]
+        (lambda: Quantize(epochs=1, correct_bias=True), "fits the biases"),
+        (lambda: Prune("block", macs=0.5, importance="taylor"), "`importance` does nothing"),
+        (lambda: Prune("weight", sparsity=0.5, align=4), "`align` does nothing"),
+        (lambda: Prune(macs=0.5, schedule="constant"), "`schedule` does nothing"),
+        (lambda: Prune(layers=(("a", 0.5), ("a", 0.25))), "one key twice"),
+        (lambda: Distill(attention=(("t", "a"), ("t", "b"))), "one key twice"),
         (lambda: Verify(min_agreement=2), "`min_agreement` is a share"),
     ],
 )

@@ -11,6 +11,8 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 READY := ready-$(VERSION)
 # tflite-runtime has no wheel after Python 3.11.
 OLD_PYTHON := $(shell $(PYTHON) -c 'import sys; print("yes" if sys.version_info < (3, 12) else "")')
+# Most of the workstation's tests wait for TensorFlow: two at a time. A file stays with one worker, and makes its models once.
+TEST_WORKERS ?= 2
 # Twice quiet: errors only.
 PIP_FLAGS := -qq --disable-pip-version-check
 
@@ -24,7 +26,7 @@ test: test-workstation test-device
 test-workstation: $(WORKSTATION)/$(READY) $(DEVICE)/$(READY) $(TF_KERAS)/$(READY)
 	EDGEINFER_DEVICE_PYTHON=$(abspath $(DEVICE))/bin/python \
 	EDGEINFER_TF_KERAS_PYTHON=$(abspath $(TF_KERAS))/bin/python \
-	$(WORKSTATION)/bin/python -m pytest tests
+	$(WORKSTATION)/bin/python -m pytest tests -n $(TEST_WORKERS) --dist loadfile
 
 test-device: $(DEVICE)/$(READY)
 	EDGEINFER_DEVICE_ENVIRONMENT=$(if $(OLD_PYTHON),tflite-runtime,litert) \

@@ -181,8 +181,10 @@ def disturb(model: Any, rng: np.random.Generator) -> None:
             if weight.name == "gamma" and type(layer).__name__ == "LayerScale":
                 weight.assign(rng.uniform(0.1, 0.4, shape))  # Keras begins with 1e-6: blocks that do nothing
             elif weight.name == "gamma":
-                weight.assign(rng.uniform(0.5, 1.5, shape))
-            elif weight.name in ("beta", "bias"):
+                weight.assign(rng.uniform(0.4, 0.8, shape))
+            elif weight.name == "beta":
+                weight.assign(rng.normal(1, 0.2, shape))
+            elif weight.name == "bias":
                 weight.assign(rng.normal(0, 0.2, shape))
             elif len(shape) > 1:
                 spread = 1 / np.sqrt(np.prod(shape[:-1]) if "Depthwise" not in type(layer).__name__ else shape[0] ** 2)
@@ -252,7 +254,7 @@ def made_by(groups: Sequence[ChannelGroup], whole: Costs) -> int:
 
 def reasons(groups: Sequence[ChannelGroup]) -> list[str]:
     """Return why groups stay whole, without the names of layers, each with the number of groups."""
-    counted = Counter(re.sub(r"(?:layer|operation)? ?`[^`]*` ?", "", group.frozen.split(", ")[0]) for group in groups)
+    counted = Counter(re.sub(r"(layer|operation) `[^`]*` ", "", group.frozen.split(", ")[0]) for group in groups)
     return [f"{count}: {reason.strip()}" for reason, count in counted.most_common()]
 
 

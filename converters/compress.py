@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from converters.backend import require_keras
-from converters.errors import RecipeError, TrainingError
+from converters.errors import ConversionError, RecipeError, TrainingError
 from converters.examples import fingerprint
 from converters.load import model_kind, read_keras
 from converters.quantize.mixed import fallback_layers
@@ -343,7 +343,10 @@ def _steps(work: Workshop, step: Prune) -> int:
 def _read(model: Any, what: str) -> Any:
     if not isinstance(model, str | Path):
         return model
-    kind = model_kind(Path(model))
+    try:
+        kind = model_kind(Path(model))
+    except ConversionError as error:
+        raise error.named(what) from error
     if kind == "savedmodel":
         raise RecipeError(
             f"{what} is a SavedModel, whose layers are gone: only its functions are left.",

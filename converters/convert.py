@@ -21,7 +21,7 @@ from converters.data import Source, open_calibration
 from converters.examples import open_examples, prepare_examples
 from converters.facts import ModelFacts
 from converters.load import save_live_model
-from converters.preparation import check_data, open_labelled, prepare_samples
+from converters.preparation import check_data, missing_classes, open_labelled, prepare_samples
 from converters.recipe import Recipe
 from converters.run import Judges, Run
 from converters.stages import hold
@@ -91,6 +91,9 @@ def convert(
     check_data(recipe, source, judges.validation)
     with tempfile.TemporaryDirectory(prefix="edgeinfer-") as name, ConverterProcess() as process, ExitStack() as held:
         folder = Path(name)
+        kept = folder / "work" if work is None else Path(work)
+        if recipe.needs_keras:
+            held.enter_context(hold(_made(kept)))
         say(Progress("load the model", 0, 0))
         facts = process.load(Path(model) if isinstance(model, str | Path) else save_live_model(model, folder))
         if not card.name and isinstance(model, str | Path) and _UNNAMED.fullmatch(facts.name):
@@ -100,12 +103,13 @@ def convert(
             card = _as_classification(facts, card)
         samples = prepare_samples(source, own_inputs(facts, card), recipe, folder, say)
         run = Run(process, facts, Job(card, recipe, machine, samples.calibration, folder), judges, samples, say)
+        for what, data in (("training", train), ("validation", judges.validation), ("test", judges.test)):
+            for sentence in missing_classes(data, what, facts):
+                run.caution(sentence)
         if train is not None and not recipe.needs_keras:
             run.caution("The training data was not used: no step of the recipe trains.")
         if recipe.needs_keras:
             require_keras()
-            kept = _made(folder / "work" if work is None else Path(work))
-            held.enter_context(hold(kept))
             examples = prepare_examples(
                 train, facts, card, folder, class_offset=training.class_offset, progress=progress
             )

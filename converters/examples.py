@@ -140,7 +140,7 @@ def _pixels(data: Dataset, spec: InputSpec, path: Path, progress: ProgressReport
         raise OutputError(
             "The prepared training data cannot be kept.",
             received=f"`{path}`, {math.prod(shape):,} bytes: {error}",
-            next_step="Name a folder on a disk with more room: `work=...` (`--work DIR`).",
+            next_step="Make room, or have temporary files elsewhere: `TMPDIR=/a/larger/disk`.",
         ) from error
     finally:
         unfinished.unlink(missing_ok=True)

@@ -7,18 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from converters.data import Calibration, choose, prepare, prepare_arrays
 from converters.errors import CalibrationError
+from converters.facts import ModelFacts
 from converters.recipe import Recipe, Verify
 from converters.targets import CALIBRATED_SCHEMES
 from edgeinfer.dataset import FORMATS, Dataset, from_arrays, open_dataset
 from edgeinfer.errors import InputError
-from edgeinfer.model.metadata import InputSpec
+from edgeinfer.model.metadata import InputSpec, OutputSpec
+from edgeinfer.postprocess.classify import class_count
 from edgeinfer.progress import ProgressReport
 
-__all__ = ["Samples", "check_data", "open_labelled", "prepare_samples"]
+__all__ = ["Samples", "check_data", "missing_classes", "open_labelled", "prepare_samples"]
+
+_SAMPLES_A_CLASS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,3 +150,24 @@ def open_labelled(source: str | Path | Dataset | None, what: str) -> Dataset | N
             next_step="Without labels, leave it away: the comparison then runs on held-out calibration samples.",
         )
     return data
+
+
+def missing_classes(data: Any, what: str, facts: ModelFacts) -> tuple[str, ...]:
+    """Return a sentence where data that should hold every class has only some of them; empty where all is well.
+
+    Data that is sorted by class and cut off has few classes, and trains and judges nonsense.
+
+    Args:
+        data: A labelled `Dataset`; anything else is not looked at.
+        what: "training", "validation" or "test".
+        facts: Of the model.
+    """
+    if not isinstance(data, Dataset) or data.truth is None or len(facts.outputs) != 1:
+        return ()
+    output = facts.outputs[0]
+    classes = class_count(OutputSpec(output.name, output.shape, output.dtype))
+    found = len(np.unique(data.truth))
+    # A thousand classes need not all occur among a few hundred samples.
+    if classes < 2 or found >= classes or len(data) < _SAMPLES_A_CLASS * classes:
+        return ()
+    return (f"The {what} data ({len(data)} samples) holds {found} of the model's {classes} classes: is it sorted?",)

@@ -32,6 +32,7 @@ __all__ = ["Judges", "Run"]
 
 
 _LOOKED_AT = 200
+_NOTICED = Verify().max_drop  # what the default gate would have stopped
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -217,7 +218,7 @@ class Run:
         warnings = [*(calibration.warnings if calibration else ()), *now.warnings, *self._cautions]
         if comparison is not None and self._judges.validation is None:
             warnings += self._samples.warnings
-        now = now.telling(self._made(comparison))
+        now, costs = now.telling(self._made(comparison)), self._account()
         rows = [*([self._original] if self._original is not None and comparison is not None else []), now]
         report = Report(
             model=now.metadata.name,
@@ -229,8 +230,8 @@ class Run:
             comparison=comparison,
             judged_on=self._judged_on(),
             calibration=calibration.to_json() if calibration else {},
-            account=self._account(),
-            warnings=tuple(warnings),
+            account=costs,
+            warnings=(*warnings, *_ungated_loss(costs, gated=comparison is not None)),
         )
         return Conversion(now.tflite, now.metadata, job.recipe, report)
 
@@ -276,3 +277,13 @@ class Run:
                 "error": comparison.error,
             }
         return made
+
+
+def _ungated_loss(costs: Account | None, *, gated: bool) -> tuple[str, ...]:
+    """Say it where the accuracy went and no gate stands in the recipe that would have stopped it."""
+    if costs is None or gated:
+        return ()
+    last = costs.entries[-1].quantized
+    if last.drop_interval is None or last.drop is None or last.drop_interval[0] <= _NOTICED:
+        return ()
+    return (f"The result lost {100 * last.drop:.2f} points on {costs.measured_on}, and the recipe has no Verify.",)

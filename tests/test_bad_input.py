@@ -130,6 +130,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "five.txt").write_text("a\nb\nc\nd\ne\n")
     (folder / "cut.keras").write_bytes(b"PK\x03\x04 half of a zip")
     (folder / "order.json").write_text('{"steps": [{"step": "verify"}, {"step": "quantize"}]}')
+    (folder / "trains.json").write_text('{"steps": [{"step": "finetune"}, {"step": "quantize"}]}')
+    (folder / "taught.json").write_text('{"steps": [{"step": "distill"}, {"step": "quantize"}]}')
     (folder / "step.json").write_text('{"steps": [{"step": "quantise"}]}')
     return folder
 
@@ -194,6 +196,48 @@ BAD = [
     ),
     ("recipe in an impossible order", "edgeinfer-convert m.keras --recipe order.json -o x.tflite", 2, "Verify stands"),
     ("recipe with an unknown step", "edgeinfer-convert m.keras --recipe step.json -o x.tflite", 2, "`quantize`"),
+    (
+        "training without data",
+        "edgeinfer-convert m.keras --calibration good.npz --recipe trains.json -o x.tflite",
+        2,
+        "--train DATA",
+    ),
+    (
+        "training data without labels",
+        "edgeinfer-convert m.keras --calibration good.npz --train unlabelled.npz --recipe trains.json -o x.tflite",
+        2,
+        "training data has no labels",
+    ),
+    (
+        "training data that is not there",
+        "edgeinfer-convert m.keras --calibration good.npz --train none --recipe trains.json -o x.tflite",
+        2,
+        "no data here",
+    ),
+    (
+        "test data without labels",
+        "edgeinfer-convert m.keras --calibration good.npz --test unlabelled.npz -o x.tflite",
+        2,
+        "test data has no labels",
+    ),
+    (
+        "distillation without a teacher",
+        "edgeinfer-convert m.keras --calibration good.npz --train good.npz --recipe taught.json -o x.tflite",
+        2,
+        "--teacher FILE",
+    ),
+    (
+        "teacher that is not there",
+        "edgeinfer-convert m.keras --calibration good.npz --train good.npz --recipe taught.json --teacher t -o x",
+        2,
+        "teacher does not exist",
+    ),
+    (
+        "teacher whom nobody asks",
+        "edgeinfer-convert m.keras --calibration good.npz --teacher text.keras -o x.tflite",
+        2,
+        "no step asks it",
+    ),
     ("output that has no folder", "edgeinfer-convert m.keras -o none/x.tflite", 2, "mkdir -p none"),
     ("annotate what is no model", "edgeinfer-convert annotate text.tflite", 4, "not a TFLite model"),
     (

@@ -231,7 +231,7 @@ class _Watch:
             received=f"{what} in epoch {self._epoch + 1} of {self._schedule.epochs}, batch {batch + 1} of "
             f"{self._batches.steps}, at a learning rate of {rate:.3g}",
             expected="a finite loss",
-            next_step=f"Lower the learning rate: `learning_rate={self._schedule.learning_rate / 10:.3g}`.",
+            next_step=f"Lower the learning rate: `learning_rate={min(self._schedule.learning_rate / 10, 1e-3):.3g}`.",
         )
 
 

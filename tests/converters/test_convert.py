@@ -274,6 +274,20 @@ def test_a_drop_beyond_the_gate_is_an_error_that_keeps_the_work(child: StandIn, 
     assert classifier(tmp_path / "kept.tflite")(photos()[0]).class_id[0] == 3
 
 
+def test_a_loss_that_no_gate_has_seen_is_said(child: StandIn) -> None:
+    child.quantized = ALWAYS_DARK
+    test = Training(test=Dataset("unseen", photos(400), np.arange(400) % 4))
+    made = convert("m", photos(), recipe=UNCHECKED, training=test)
+    assert any("lost 75.00 points" in one and "no Verify" in one for one in made.report.warnings)
+    child.quantized = INT8
+    assert not any("Verify" in one for one in convert("m", photos(), recipe=UNCHECKED, training=test).report.warnings)
+
+
+def test_training_data_that_no_step_uses_is_said_to_be_unused(child: StandIn) -> None:
+    unused = Training(train=Dataset("unused", photos(40), np.arange(40) % 4))
+    assert any("was not used" in one for one in convert("m", photos(), training=unused).report.warnings)
+
+
 def test_a_drop_as_large_as_the_gate_passes(child: StandIn) -> None:
     child.quantized = ALWAYS_DARK
     made = convert("m", photos(), recipe=Recipe((Quantize(), Verify(max_drop=0.75))), training=labelled())
@@ -705,7 +719,6 @@ def test_a_folder_of_pictures_trains_and_what_is_kept_is_taken_again(
         ["taken from a former run" in entry.notes for entry in made.report.account.entries]  # type: ignore[union-attr]
         for made in (first, second)
     ] == [[False, False, False], [False, True, False]]
-    assert (tmp_path / "work" / "training-pixels.npy").is_file()
 
 
 @pytest.mark.tensorflow

@@ -196,7 +196,7 @@ _POOLS = [f"{kind}Pooling{rank}D" for kind in ("Max", "Average") for rank in (1,
 
 MOVES: dict[str, Rule] = {
     **dict.fromkeys(("ELU", "Identity", "LeakyReLU", "ReLU", "ActivityRegularization"), _pass),
-    **dict.fromkeys(("AlphaDropout", "Dropout", "GaussianDropout", "GaussianNoise"), _pass),
+    **dict.fromkeys(("AlphaDropout", "Dropout", "GaussianDropout", "GaussianNoise", "StochasticDepth"), _pass),
     **dict.fromkeys((f"{kind}{name}" for kind in ("", "Global", "Adaptive") for name in _POOLS), _pass),
     **{
         f"{name}{rank}D": _pass

@@ -17,6 +17,7 @@ from converters.graph.network import Network, Node, functional_graph
 
 __all__ = ["trace_channels"]
 
+_OWN_MODULES = ("keras.src.layers.", "keras.src.ops.", "keras.src.applications.")
 # Not rules, only better words: Keras' own kinds of which it is known why they have none.
 _ACROSS = (
     "Attention",
@@ -85,7 +86,7 @@ def _rule_for(layer: Any) -> Rule | None:
     """Return the rule for a layer or operation of Keras' own: a class of another module may do anything."""
     import keras
 
-    if not type(layer).__module__.startswith(("keras.src.layers.", "keras.src.ops.")):
+    if not type(layer).__module__.startswith(_OWN_MODULES):
         return None
     kind = type(layer).__name__
     if isinstance(layer, keras.Layer):

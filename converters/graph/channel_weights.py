@@ -143,9 +143,22 @@ def _prelu(call: Call, channels: ChannelIds) -> Ids | str:
     return source
 
 
+def _layer_scale(call: Call, channels: ChannelIds) -> Ids | str:
+    """One vector (channels,) of ConvNeXt's, which Keras leaves without a name of its own."""
+    layer, source = call.layer, call.inputs[0]
+    problem = _unexpected(call, layer.weights[0].name)
+    if problem:
+        return problem
+    if channels.tie_calls(layer, source):
+        channels.touch(layer, layer.weights[0].name, 0, source)
+        channels.size(layer, "projection_dim", source)
+    return source
+
+
 LAYERS: dict[str, Rule] = {
     "BatchNormalization": _batch_norm,
     "Dense": _dense,
+    "LayerScale": _layer_scale,
     "PReLU": _prelu,
     **{f"Conv{rank}D": _convolution for rank in (1, 2, 3)},
     **{f"Conv{rank}DTranspose": _convolution for rank in (1, 2, 3)},

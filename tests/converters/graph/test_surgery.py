@@ -353,6 +353,17 @@ def test_the_slopes_of_a_prelu_go_with_their_channels(keras: Any, check: Any, sh
     check(model, {"a": [0, 2]}, {("b", "kernel", 2): [0, 2]}, {"slopes": tuple(shape), "b": (1, 1, 2, 2)})
 
 
+def test_the_factors_of_a_layer_scale_go_with_their_channels(keras: Any, check: Any) -> None:
+    from keras.src.applications.convnext import LayerScale, StochasticDepth
+
+    layers = keras.layers
+    x = keras.Input((6, 6, 3))
+    y = layers.Conv2D(4, 3, name="a")(x)
+    y = StochasticDepth(0.1)(LayerScale(0.5, 4, name="scale")(y))
+    z = layers.Conv2D(2, 1, name="b")(y)
+    check(keras.Model(x, z), {"a": [1, 2]}, {("b", "kernel", 2): [1, 2]}, {"a": (3, 3, 3, 2), "scale": (2,)})
+
+
 def test_one_dimension_with_dense_layers_in_between(keras: Any, check: Any) -> None:
     layers = keras.layers
     x = keras.Input((16, 2))

@@ -239,7 +239,7 @@ BAD = [
         "no step asks it",
     ),
     ("output that has no folder", "edgeinfer-convert m.keras -o none/x.tflite", 2, "mkdir -p none"),
-    ("annotate what is no model", "edgeinfer-convert annotate text.tflite", 4, "not a TFLite model"),
+    ("annotate what is no model", "edgeinfer-convert annotate text.tflite --task tensors", 4, "not a TFLite model"),
     (
         "model to convert that was cut off",
         "edgeinfer-convert cut.keras --calibration good.npz -o x.tflite",

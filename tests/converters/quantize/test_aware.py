@@ -228,7 +228,17 @@ def test_a_loss_that_is_no_number_ends_the_training(original: Any) -> None:
 
     inputs, labels = stripes(300, 0)
     floats = inputs.astype(np.float32)
-    # Behind the samples that the ranges start from.
-    floats[250] = np.nan
+    floats[251] = np.nan  # between two of the 200 samples that the ranges start from: 250 and 252
     with pytest.raises(TrainingError):
         train(original, Examples((floats,), labels), epochs=1)
+
+
+def test_the_first_ranges_come_from_samples_of_all_classes(keras: Any) -> None:
+    from converters.quantize.aware import _first_samples
+    from converters.steps import Fit
+    from converters.train.batches import Examples
+
+    sorted_by_class = Examples((np.repeat(np.arange(5, dtype=np.float32), 100)[:, None],), np.repeat(np.arange(5), 100))
+    (found,) = _first_samples(sorted_by_class, 50, Fit())
+    assert found.shape == (50, 1)
+    assert set(found.ravel()) == {0, 1, 2, 3, 4}

@@ -66,6 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--models", nargs="*", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--size", type=int, default=224, help="of the pictures, pixels")
+    parser.add_argument("--keep", type=Path, help="folder for the int8 files")
     arguments = parser.parse_args()
     device_python = os.environ.get("EDGEINFER_DEVICE_PYTHON")
     if not device_python:
@@ -74,7 +75,7 @@ def main() -> None:
     for name in arguments.models:
         if not any(row["model"] == name and row["input"] == str(arguments.size) for row in rows):
             with tempfile.TemporaryDirectory(prefix="edgeinfer-") as folder:
-                rows.append(measure(name, arguments.size, Path(folder), device_python))
+                rows.append(measure(name, arguments.size, arguments.keep or Path(folder), device_python))
             write_rows(NAME, rows)
 
 
@@ -110,7 +111,9 @@ def measure(name: str, size: int, folder: Path, device_python: str) -> dict[str,
     truth, truth_whole = np.asarray(pruned.model(judged)), np.asarray(original(judged))
     here, answers = answered(half, judged)
     _, answers_whole = answered(whole, judged)
-    there, answers_there = on_device(half, judged, folder, device_python)
+    for file, conversion in ((f"{name}-whole.tflite", whole), (f"{name}-half.tflite", half)):
+        conversion.save(folder / file)
+    there, answers_there = on_device(folder, f"{name}-half.tflite", judged, device_python)
     row: dict[str, Any] = {
         "model": name,
         "input": size,
@@ -240,13 +243,10 @@ def answered(conversion: Conversion, inputs: NDArray[np.float32]) -> tuple[str, 
     return f"{runtime.engine.name} {runtime.engine.version}", outputs
 
 
-def on_device(
-    conversion: Conversion, inputs: NDArray[np.float32], folder: Path, python: str
-) -> tuple[str, NDArray[np.float32]]:
+def on_device(folder: Path, file: str, inputs: NDArray[np.float32], python: str) -> tuple[str, NDArray[np.float32]]:
     """Run a file in the device's engine; returns its name and the outputs."""
-    conversion.save(folder / "model.tflite")
     np.save(folder / "inputs.npy", inputs)
-    paths = [str(folder / one) for one in ("model.tflite", "inputs.npy", "outputs.npy")]
+    paths = [str(folder / one) for one in (file, "inputs.npy", "outputs.npy")]
     said = subprocess.run([python, "-c", ANSWER, *paths], check=True, capture_output=True, text=True).stdout.strip()
     return said, np.load(folder / "outputs.npy")
 

@@ -313,6 +313,18 @@ def test_training_between_rounds_of_a_later_pruning_keeps_the_zeros_too(
 
 
 @pytest.mark.tensorflow
+def test_a_second_pruning_of_other_weights_keeps_the_zeros_of_the_first(
+    keras: Any, colour_model: Path, tmp_path: Path
+) -> None:
+    first = Prune("weight", layers={"one": 0.75})  # type: ignore[arg-type]
+    second = Prune("weight", layers={"two": 0.5}, epochs=1)  # type: ignore[arg-type]
+    run = go(colour_model, Recipe((first, second, Quantize()), fit=FIT), tmp_path / "work")
+    before, after = kernels(keras, run.stages[1])["one"], kernels(keras, run.stages[2])["one"]
+    assert (before == 0).mean() == pytest.approx(0.75, abs=0.01)
+    assert np.array_equal(before == 0, after == 0)
+
+
+@pytest.mark.tensorflow
 def test_the_teacher_is_the_model_as_it_was_before_the_first_prune(
     keras: Any, colour_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

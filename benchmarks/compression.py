@@ -4,10 +4,11 @@
 
 The shared ResNet-8 was trained on lossless pictures; the baseline is the same model fine-tuned on the JPEG copy with
 the same number of epochs as the compressed ones get. A drop is against the float model that a case begins with: the
-baseline for most, the published model for the baseline itself, the quarter for what says so. train40k trains, the first 1000 of
-a seeded shuffle of test5k choose, the other 4000 report. Three-seed comparisons run on a fixed subset of 10000
-training pictures. Every finished row is written at once, and rows that stand in the file are not run again; finished
-steps lie in ${XDG_CACHE_HOME:-~/.cache}/edgeinfer/compression.
+baseline for most, the published model for the baseline itself, the quarter for what says so.
+
+train40k trains, the first 1000 of a seeded shuffle of test5k choose, the other 4000 report. Three-seed comparisons run
+on a fixed subset of 10000 training pictures. Every finished row is written at once, and rows that stand in the file are
+not run again; finished steps lie in ${XDG_CACHE_HOME:-~/.cache}/edgeinfer/compression.
 """
 
 from __future__ import annotations

@@ -78,6 +78,5 @@ def test_half_of_the_multiplications_go_and_the_rest_runs_in_integers(
     runtime = Runtime(made.tflite)
     got = np.concatenate([next(iter(runtime(one).values())).copy() for one in pictures])
     wanted = np.asarray(half(pictures)).reshape(got.shape)
-    print("MSE", ((got - wanted) ** 2).mean() , wanted.var(axis=0).mean())
     # Answers that have nothing to do with each other would differ by twice their variance.
     assert ((got - wanted) ** 2).mean() < 0.5 * wanted.var(axis=0).mean()

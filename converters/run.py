@@ -254,19 +254,16 @@ class Run:
         entries = account(self._states, data, class_offset=self._judges.class_offset, progress=self._say)
         return Account(what, entries)
 
-    def _done(self) -> dict[str, object]:
-        """Return the recipe up to the step that this file stands behind: a gate may have stopped it."""
-        said = self._job.recipe.to_json()
-        return {**said, "steps": list(said["steps"])[: self._place + 1]}  # type: ignore[call-overload]
-
     def _made(self, comparison: Comparison | None) -> dict[str, object]:
         """Return how the file was made: nothing that varies from run to run, so that equal work gives equal bytes."""
         calibration = self._job.calibration
         made: dict[str, object] = {
-            "recipe": self._done(),
+            "recipe": self._job.recipe.to_json(),
             "calibration": calibration.to_json() if calibration else None,
             "versions": {"edgeinfer": __version__, **(self._facts.versions or {})},
         }
+        if self._place + 1 < len(self._job.recipe.steps):
+            made["steps_done"] = self._place + 1  # a gate has stopped it there
         if comparison is not None:
             made["measured"] = {
                 "samples": comparison.samples,

@@ -17,7 +17,7 @@ __all__ = ["explain_refusal"]
 
 _ARGMAX = "Leave the argmax out of the model: the device takes the largest output anyway."
 _RECURRENT = "Build the recurrent layers with `unroll=True` and the model with batch 1."
-_NORM = "Use BatchNormalization instead of LayerNormalization."
+_NORM = 'Use the scheme "int8", which has integer ops for LayerNormalization, or "float16", which computes in floats.'
 _ACTIVATION = "Use ReLU, ReLU6 or silu as the activation."
 # By the name of TensorFlow's op, lower case and without underscores.
 _CURES = {

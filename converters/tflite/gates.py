@@ -277,7 +277,8 @@ def _integer_only(file: ModelFile, scheme: Scheme, io: Io) -> str:
                     f'A {tensor.dtype} tensor is left in a model that was quantized with "{scheme}".',
                     received=_users(graph, tensor),
                     expected=", ".join(allowed) + " between the ends",
-                    next_step="Replace the layer by one that TFLite runs in integers, or cut it off.",
+                    next_step="Replace the layer by one that TFLite runs in integers, or use the scheme "
+                    '"float16" or "dynamic": both compute in floats.',
                 )
     return ", ".join(f"{count} {dtype}" for dtype, count in sorted(counts.items()))
 

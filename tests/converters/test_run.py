@@ -198,6 +198,7 @@ def test_a_gate_behind_a_pruning_judges_the_float_model_and_keeps_it(make: Any, 
     assert (error.report.scheme, error.report.io) == ("float32", "float32")
     assert repr(error.conversion).endswith("float32)")
     assert steps(error.conversion) == ["original", "prune"]
+    assert error.conversion.metadata.made["steps_done"] == 2
     error.conversion.save(tmp_path / "kept.tflite")
     assert read(tmp_path / "kept.tflite").inputs[0].dtype == "float32"
     assert classifier(tmp_path / "kept.tflite")(colours.pictures(1)[0][0]).label == "dark"

@@ -13,7 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from converters.errors import ConversionError
 from converters.graph.lower import lower, needs_lowering
+from converters.targets import target
+from converters.tflite.gates import check_file
 from converters.tflite.process import ConverterProcess, ConvertRequest
 from edgeinfer.errors import UnsupportedOpError
 from edgeinfer.model.schema import parse
@@ -226,5 +229,23 @@ def test_int16_is_refused_with_the_layer_named(converter: ConverterProcess, norm
         io="float32",
         calibration=(normalizer.with_name("patches.npy"),),
     )
-    with pytest.raises(UnsupportedOpError, match="`norm`"):
+    with pytest.raises(UnsupportedOpError, match="`norm`") as caught:
         converter.convert(request)
+    assert '"int8"' in caught.value.next_step
+    assert '"float16"' in caught.value.next_step
+
+
+def test_a_layer_out_of_reach_is_refused_by_name_and_float16_offered(
+    keras: Any, converter: ConverterProcess, tmp_path: Path
+) -> None:
+    layers = keras.layers
+    inputs = keras.Input((3, 8))
+    normalized = layers.TimeDistributed(layers.LayerNormalization(name="inside"), name="wrapped")(inputs)
+    keras.Model(inputs, layers.Dense(2)(normalized)).save(tmp_path / "model.keras")
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(8, 3, 8)).astype(np.float32))
+    converter.load(tmp_path / "model.keras")
+    converter.convert(ConvertRequest(tmp_path / "int8.tflite", calibration=(tmp_path / "x.npy",)))
+    with pytest.raises(ConversionError, match="float32 tensor is left") as caught:
+        check_file((tmp_path / "int8.tflite").read_bytes(), scheme="int8", io="int8", target=target("cpu"))
+    assert "wrapped" in caught.value.received
+    assert '"float16"' in caught.value.next_step

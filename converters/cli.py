@@ -98,6 +98,8 @@ def annotate_parser() -> argparse.ArgumentParser:
 
 
 def _convert(options: argparse.Namespace) -> int:
+    # TensorFlow imports functions that it has written to the temporary folder, and would leave their bytecode there.
+    sys.dont_write_bytecode = True
     recipe = _recipe(options)
     card = Card(
         task=options.task,

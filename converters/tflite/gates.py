@@ -299,12 +299,13 @@ def _float_ends(graph: Subgraph) -> frozenset[int]:
 
 def _users(graph: Subgraph, tensor: Tensor) -> str:
     """Say which op writes a tensor, or else which op reads it."""
+    readers = [one for one in graph.operators if tensor.index in one.inputs]
     for operator in graph.operators:
-        if tensor.index in operator.outputs:
+        # A DEQUANTIZE of the converter's own belongs to no layer: what reads it is why it is there.
+        if tensor.index in operator.outputs and (_layer(tensor.name) or not readers):
             return _where(graph, operator)
-    for operator in graph.operators:
-        if tensor.index in operator.inputs:
-            return f"`{tensor.name}`, read by {_where(graph, operator)}"
+    for operator in readers:
+        return f"`{tensor.name}`, read by {_where(graph, operator)}"
     return f"`{tensor.name}`"
 
 

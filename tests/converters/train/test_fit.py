@@ -348,7 +348,7 @@ def test_under_a_strategy_two_replicas_train_what_one_process_trains() -> None:
         one, two = model(4), model(4)
         first = fit(one, data, Schedule(2, 1e-2, Fit(batch_size=64)))
         step = Distill(epochs=2, learning_rate=1e-2, attention={"stem": "stem"}, features={"stem": "stem"})
-        second = distill(two, teacher, step, data, fit=Fit(batch_size=64), seed=0)
+        second = distill(two, teacher, step, data, schedule=Schedule(2, 1e-2, Fit(batch_size=64)))
         return first.losses, second.losses, one.get_weights(), two.get_weights()
     alone = runs()
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])

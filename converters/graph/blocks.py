@@ -75,8 +75,9 @@ def residual_blocks(model: Any) -> tuple[Block, ...]:
 def remove_blocks(model: Any, names: Collection[str]) -> Any:
     """Return the model without some of its residual branches: each Add becomes its skip.
 
-    The result equals the given model with zeros for what the branches add. What follows the Add stays. Compiled losses
-    and metrics are not carried over.
+    The result equals the given model with zeros for what the branches add. What follows the Add stays, but for a ReLU
+    that would stand behind a ReLU: it does nothing, and in an int8 file with chosen ranges it is an op that engines do
+    not fuse (measured: 2.1 to 2.6 times the latency of ResNet-8). Compiled losses and metrics are not carried over.
 
     Args:
         model: A flat Keras model; it stays as it is, weights included.
@@ -99,7 +100,26 @@ def remove_blocks(model: Any, names: Collection[str]) -> Any:
                 expected=f"one of {', '.join(map(repr, close))}" if close else "a model with residual blocks",
                 next_step="`residual_blocks(model)` lists those of this very model.",
             )
-    return rebuild(network, {branches[name].node: branches[name].skip for name in names})
+    dropped = {branches[name].node: branches[name].skip for name in names}
+    repeated = {
+        reader.index: 0
+        for node, skip in dropped.items()
+        if _is_relu(network.producer(network.nodes[node].inputs[skip]))
+        for reader in network.consumers(network.nodes[node].outputs[0])
+        # An output of the model is named by its layer, and a layer with weights does more than its activation.
+        if _is_relu(reader) and not reader.layer.weights and not set(reader.outputs) & set(network.outputs)
+    }
+    return rebuild(network, {**dropped, **repeated})
+
+
+def _is_relu(node: Node | None) -> bool:
+    """Whether the last thing that a node does is max(0, x)."""
+    if node is None:
+        return False
+    if node.kind == "ReLU":
+        settings = node.layer.get_config()
+        return settings["max_value"] is None and not settings["negative_slope"] and not settings["threshold"]
+    return getattr(getattr(node.layer, "activation", None), "__name__", "") == "relu"
 
 
 def _branches(network: Network) -> list[_Branch]:

@@ -104,6 +104,7 @@ def test_without_a_block_the_skip_stays(keras: Any, model: Any, names: list[str]
     assert np.abs(answers(shorter) - wanted).max() <= 1e-5 * np.abs(wanted).max()
     assert np.abs(answers(model) - wanted).max() > 1e-3
     gone = {name for block in residual_blocks(model) if block.name in names for name in (*block.layers, block.name)}
+    gone |= {"one_relu"} if "one" in names else set()  # the stem in front of it ends in a ReLU already
     assert {one.name for one in shorter.layers} == {one.name for one in model.layers} - gone
 
 
@@ -182,3 +183,30 @@ def test_an_unknown_block_is_an_error_that_lists_close_names(model: Any) -> None
     with pytest.raises(ConversionError, match="no such residual block") as error:
         remove_blocks(model, ["oen"])
     assert "'one'" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("skip", "behind", "stays"),
+    [("relu", "relu", False), ("linear", "relu", True), ("relu", "tanh", True), ("relu6", "relu", True)],
+)
+def test_a_relu_that_would_stand_behind_a_relu_goes_with_the_block(
+    keras: Any, skip: str, behind: str, stays: bool
+) -> None:
+    layers = keras.layers
+    x = keras.Input((4, 4, 3))
+    stem = layers.Conv2D(3, 1, activation=skip, name="stem")(x)
+    y = layers.Add(name="sum")([stem, layers.Conv2D(3, 1, name="branch")(stem)])
+    y = layers.Activation(behind, name="behind")(y)
+    model = randomize(keras.Model(x, layers.Conv2D(2, 1, name="last")(y)))
+    left = remove_blocks(model, ["sum"])
+    assert ("behind" in [layer.name for layer in left.layers]) == stays
+    np.testing.assert_allclose(answers(left), answers(silenced(keras, model, "branch")), atol=1e-6)
+
+
+def test_a_relu_that_is_the_models_output_stays(keras: Any) -> None:
+    layers = keras.layers
+    x = keras.Input((4, 4, 3))
+    stem = layers.ReLU(name="stem")(x)
+    y = layers.Add(name="sum")([stem, layers.Conv2D(3, 1, name="branch")(stem)])
+    left = remove_blocks(randomize(keras.Model(x, layers.ReLU(name="answer")(y))), ["sum"])
+    assert "answer" in [layer.name for layer in left.layers]

@@ -12,7 +12,6 @@ the training. Every finished row is written at once, and rows that stand in the 
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import re
 import subprocess
@@ -25,7 +24,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from record import RESULTS, machine_name, versions, write_rows
+from record import read_rows, versions, write_rows
 
 from converters import Card, Conversion, Prune, Quantize, Recipe, convert
 from converters.account import interleaved
@@ -71,20 +70,12 @@ def main() -> None:
     device_python = os.environ.get("EDGEINFER_DEVICE_PYTHON")
     if not device_python:
         raise SystemExit("EDGEINFER_DEVICE_PYTHON names no interpreter of the device's environment.")
-    rows = _done()
+    rows = read_rows(NAME)
     for name in arguments.models:
         if not any(row["model"] == name and row["input"] == str(arguments.size) for row in rows):
             with tempfile.TemporaryDirectory(prefix="edgeinfer-") as folder:
                 rows.append(measure(name, arguments.size, arguments.keep or Path(folder), device_python))
             write_rows(NAME, rows)
-
-
-def _done() -> list[dict[str, Any]]:
-    path = RESULTS / f"{NAME}-{machine_name()}.csv"
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def measure(name: str, size: int, folder: Path, device_python: str) -> dict[str, Any]:

@@ -14,7 +14,6 @@ not run again; finished steps lie in ${XDG_CACHE_HOME:-~/.cache}/edgeinfer/compr
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import time
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from record import RESULTS, machine_name, test_data, versions, write_rows
+from record import read_rows, test_data, versions, write_rows
 
 from converters import Card, Distill, FineTune, Fit, Prune, Quantize, Recipe, Training, convert
 from converters.steps import Step
@@ -113,7 +112,7 @@ def main() -> None:
     chosen = parser.parse_args().cases
     data = test_data()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeinfer" / NAME
-    rows = _done()
+    rows = read_rows(NAME)
     for case in CASES:
         if chosen and case.name not in chosen:
             continue
@@ -122,14 +121,6 @@ def main() -> None:
                 continue
             rows += run(case, seed, data, cache)
             write_rows(NAME, rows)
-
-
-def _done() -> list[dict[str, Any]]:
-    path = RESULTS / f"{NAME}-{machine_name()}.csv"
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def run(case: Case, seed: int, data: Path, cache: Path) -> list[dict[str, Any]]:

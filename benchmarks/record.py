@@ -51,6 +51,15 @@ def versions(python: str | None = None) -> str:
     return ", ".join(f"{name} {version}" for name, version in parts.items())
 
 
+def read_rows(name: str) -> list[dict[str, str]]:
+    """Return the rows that `write_rows` has left for this machine; none where there is no such file."""
+    path = RESULTS / f"{name}-{machine_name()}.csv"
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def write_rows(name: str, rows: Sequence[Mapping[str, object]]) -> Path:
     """Write rows to `results/NAME-MACHINE.csv`, print them, and return the path."""
     RESULTS.mkdir(exist_ok=True)

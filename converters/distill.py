@@ -15,7 +15,7 @@ from converters.settings import close_name
 from converters.steps import Distill, Fit
 from converters.train.answers import answer_models, answer_of
 from converters.train.endings import find_ending, kind_on, only_output
-from converters.train.labels import Goal
+from converters.train.labels import Goal, fits
 from converters.train.loop import History, Schedule, check_trainable, compile_for, run
 from converters.train.losses import distillation_losses
 from converters.train.source import Batches, open_batches
@@ -151,7 +151,7 @@ def _single_output(teacher: Any) -> Any:
 
 def _check_shapes(student: Any, name: str, inputs: Sequence[Shape], output: Shape) -> None:
     own = [tuple(one.shape) for one in functional_graph(student).inputs]
-    if len(own) != len(inputs) or not all(map(_alike, own, inputs)):
+    if len(own) != len(inputs) or not all(fits(a[1:], b[1:]) for a, b in zip(own, inputs, strict=True)):
         raise RecipeError(
             "Teacher and student take different inputs.",
             received=f"teacher {name} {', '.join(map(str, inputs))}; student `{student.name}` "
@@ -159,17 +159,12 @@ def _check_shapes(student: Any, name: str, inputs: Sequence[Shape], output: Shap
             expected="the same shapes in the same order",
         )
     answer = tuple(only_output(student).shape)
-    if not _alike(answer, output):
+    if not fits(answer[1:], output[1:]):
         raise RecipeError(
             "Teacher and student answer in different shapes.",
             received=f"teacher {name} {output}; student `{student.name}` {answer}",
             expected="the same shape: the same classes in the same order",
         )
-
-
-def _alike(one: Shape, other: Shape) -> bool:
-    sizes = zip(one[1:], other[1:], strict=False)
-    return len(one) == len(other) and all(a is None or b is None or a == b for a, b in sizes)
 
 
 def _inputs_like(student: Any, teacher: Any, batches: Batches) -> Any:
@@ -254,7 +249,7 @@ def _pair(setting: str, teacher: Any, one: str, student: Any, other: str) -> _Pa
             next_step="Compare them as `features`.",
         )
     # The batch and the channels may differ, or are checked elsewhere.
-    if not _alike(shapes[0][:-1], shapes[1][:-1]) or None in (shapes[0][-1], shapes[1][-1]):
+    if not fits(shapes[0][1:-1], shapes[1][1:-1]) or None in (shapes[0][-1], shapes[1][-1]):
         raise RecipeError(
             f"`{setting}` compares layers position by position.",
             received=str(pair),

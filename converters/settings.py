@@ -11,6 +11,7 @@ from converters.errors import RecipeError
 __all__ = [
     "Pairs",
     "check_above_zero",
+    "check_fallback",
     "check_inside",
     "check_one_of",
     "check_share",
@@ -134,3 +135,22 @@ def ratios(name: str, value: object) -> Pairs:
                 expected="at least 0 and below 1; 0 keeps all",
             )
     return tuple(sorted((str(key), float(str(ratio))) for key, ratio in items))
+
+
+def check_fallback(fallback: Sequence[tuple[str, str]]) -> None:
+    """Refuse what no file can have, before any work is done.
+
+    Args:
+        fallback: `Quantize.fallback`: (pattern, "float32" or "int16x8").
+
+    Raises:
+        RecipeError: A layer shall be "int16x8".
+    """
+    wide = [pattern for pattern, kind in fallback if kind == "int16x8"]
+    if wide:
+        raise RecipeError(
+            "TensorFlow's converter cannot make single layers int16x8.",
+            received=", ".join(f"`{one}`" for one in wide) + ': "int16x8"',
+            expected='"float32" for single layers',
+            next_step='Take "float32" for these layers, or Quantize("int16x8") for the whole model.',
+        )

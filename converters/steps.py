@@ -12,6 +12,7 @@ from converters.errors import RecipeError
 from converters.settings import (
     Pairs,
     check_above_zero,
+    check_fallback,
     check_inside,
     check_one_of,
     check_share,
@@ -285,14 +286,8 @@ class Quantize:
         check_above_zero("learning_rate", self.learning_rate)
         check_one_of("ranges", self.ranges, get_args(Ranges))
         object.__setattr__(self, "fallback", text_pairs("fallback", self.fallback))
-        for pattern, kind in self.fallback:
-            if kind == "int16x8":
-                raise RecipeError(
-                    "TensorFlow's converter cannot make single layers int16x8.",
-                    received=f"fallback={{{pattern!r}: {kind!r}}}",
-                    expected='"float32" for single layers',
-                    next_step='Take "float32" for these layers, or Quantize("int16x8") for the whole model.',
-                )
+        check_fallback(self.fallback)
+        for _, kind in self.fallback:
             check_one_of("fallback", kind, get_args(Fallback))
         for name in ("equalize", "correct_bias"):
             if not isinstance(getattr(self, name), bool):

@@ -24,13 +24,13 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from converters.errors import ConversionError, RecipeError
-from converters.settings import close_name
+from converters.settings import check_fallback, close_name
 from edgeinfer.model.schema import Subgraph, parse
 
 if TYPE_CHECKING:
     from converters.quantize.frozen import Frozen
 
-__all__ = ["Mixed", "check_fallback", "fallback_layers", "float_operators", "quantize_mixed"]
+__all__ = ["Mixed", "fallback_layers", "float_operators", "quantize_mixed"]
 
 _IO_STEPS = ("DEQUANTIZE", "QUANTIZE")
 
@@ -48,25 +48,6 @@ class Mixed:
     tflite: bytes
     layers: tuple[str, ...]
     operators: int
-
-
-def check_fallback(fallback: Sequence[tuple[str, str]]) -> None:
-    """Refuse what no file can have, before any work is done.
-
-    Args:
-        fallback: `Quantize.fallback`: (pattern, "float32" or "int16x8").
-
-    Raises:
-        RecipeError: A layer shall be "int16x8".
-    """
-    wide = [pattern for pattern, kind in fallback if kind == "int16x8"]
-    if wide:
-        raise RecipeError(
-            "TensorFlow's converter cannot make single layers int16x8.",
-            received=", ".join(f"`{one}`" for one in wide) + ': "int16x8"',
-            expected='"float32" for single layers',
-            next_step='Take "float32" for these layers, or Quantize("int16x8") for the whole model.',
-        )
 
 
 def fallback_layers(fallback: Sequence[tuple[str, str]], layers: Sequence[str]) -> tuple[str, ...]:

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from converters.errors import CalibrationError, ConversionError
 from converters.quantize.frozen import Frozen
-from converters.quantize.mixed import check_fallback, fallback_layers, quantize_mixed
+from converters.quantize.mixed import fallback_layers, quantize_mixed
 from converters.quantize.refusal import explain_refusal
+from converters.settings import check_fallback
 from converters.targets import CALIBRATED_SCHEMES, Io, Scheme
 from edgeinfer.errors import EdgeInferError
 

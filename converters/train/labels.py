@@ -80,9 +80,9 @@ def choose_goal(kind: Kind, output: tuple[int | None, ...], labels: Labels) -> G
     """
     width = output[-1] if output else None
     linear = kind not in ("softmax", "sigmoid")
-    same = _fits(labels.shape, output)
+    same = fits(labels.shape, output)
     # One class a position, as (n,) or (n, 1).
-    numbered = bool(output) and (_fits(labels.shape, output[:-1]) or _fits(labels.shape, (*output[:-1], 1)))
+    numbered = bool(output) and (fits(labels.shape, output[:-1]) or fits(labels.shape, (*output[:-1], 1)))
     if kind == "softmax" and width == 1:
         raise TrainingError(
             "A softmax over one output is always 1: nothing can be learned.",
@@ -121,7 +121,8 @@ def _with_batch(shape: tuple[int | None, ...]) -> str:
     return f"({', '.join(['n', *('?' if one is None else str(one) for one in shape)])})".replace("(n)", "(n,)")
 
 
-def _fits(shape: tuple[int | None, ...], other: tuple[int | None, ...]) -> bool:
+def fits(shape: tuple[int | None, ...], other: tuple[int | None, ...]) -> bool:
+    """Whether two shapes are the same as far as both are known."""
     return len(shape) == len(other) and all(a is None or b is None or a == b for a, b in zip(shape, other, strict=True))
 
 

@@ -11,7 +11,7 @@ from converters.graph.network import functional_graph
 from converters.steps import Fit
 from converters.train.batches import Examples, batches, steps_per_epoch
 from converters.train.endings import Ending, find_ending, kind_on, only_output
-from converters.train.labels import Goal, Labels, check_labels, choose_goal
+from converters.train.labels import Goal, Labels, check_labels, choose_goal, fits
 
 __all__ = ["Batches", "open_batches"]
 
@@ -80,7 +80,7 @@ def _of_examples(model: Any, examples: Examples, fit: Fit, seed: int, ending: En
     inputs = functional_graph(model).inputs
     shapes = [tuple(one.shape) for one in inputs]
     given = [one.shape for one in examples.inputs]
-    if len(given) != len(shapes) or not all(map(_fits, given, shapes)):
+    if len(given) != len(shapes) or not all(fits(a[1:], b[1:]) for a, b in zip(given, shapes, strict=True)):
         raise _misfit(model, ", ".join(f"{one.dtype} {one.shape}" for one in examples.inputs))
     labels = Labels(examples.labels.shape[1:], examples.labels.dtype.kind != "f")
 
@@ -183,14 +183,9 @@ def _symbols(model: Any, x: Any) -> Any:
         shape = getattr(part, "shape", None)
         if shape is None:
             raise _misfit(model, _said(x))
-        if getattr(shape, "rank", 0) is not None and not _fits(tuple(shape), tuple(symbol.shape)):
+        if getattr(shape, "rank", 0) is not None and not fits(tuple(shape)[1:], tuple(symbol.shape)[1:]):
             raise _misfit(model, _said(x))
     return symbols
-
-
-def _fits(given: tuple[int | None, ...], wanted: tuple[int | None, ...]) -> bool:
-    sizes = zip(given[1:], wanted[1:], strict=False)
-    return len(given) == len(wanted) and all(a is None or b is None or a == b for a, b in sizes)
 
 
 def _misfit(model: Any, received: str) -> TrainingError:

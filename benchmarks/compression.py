@@ -33,7 +33,7 @@ SPLIT_SEED = 0
 CHOOSE = 1000
 SUBSET = 10_000
 FIT = Fit(batch_size=128, augment=("flip", "shift"))
-EPOCHS = 40  # of the baseline, and of all training steps of "half" and "quarter" together
+EPOCHS = 50  # of the baseline, and of all training steps of "half" and "quarter" together
 RATE = 2e-3
 
 
@@ -68,7 +68,7 @@ def _taught(epochs: int) -> Distill:
 
 
 CASES = (
-    Case("baseline", (FineTune(epochs=EPOCHS, learning_rate=5e-4),), start="shared"),
+    Case("baseline", (FineTune(epochs=EPOCHS, learning_rate=1e-3),), start="shared"),
     Case(
         "half",
         (
@@ -82,14 +82,17 @@ CASES = (
         "quarter",
         (
             _no_block(),
-            _taught(4),
-            Prune(macs=0.4, importance="taylor"),
-            _taught(4),
-            Prune(macs=0.25, importance="taylor"),
-            _taught(EPOCHS - 8),
+            _taught(3),
+            # By layer, in multiples of 16 where the pictures are still large: what XNNPACK computes at once. One budget
+            # for all layers left 0.42 of the latency, and fewer parameters.
+            Prune(
+                layers=(("conv2d_3", 0.5), ("conv2d_4", 0.5), ("conv2d_6", 0.5), ("conv2d_7", 0.125)),
+                importance="taylor",
+            ),
+            _taught(EPOCHS - 3),
         ),
     ),
-    Case("weights 80 %", (Prune("weight", sparsity=0.8, epochs=EPOCHS // 2, learning_rate=5e-4),)),
+    Case("weights 80 %", (Prune("weight", sparsity=0.8, epochs=EPOCHS // 2, learning_rate=1e-3),)),
     *(
         Case(f"{name}, 25% MACs", (Prune(macs=0.25), step), pictures=SUBSET, seeds=3)
         for name, step in (("fine-tuned", FineTune(epochs=10, learning_rate=RATE)), ("distilled", _taught(10)))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar, get_args
 
@@ -21,6 +22,7 @@ from edgeinfer.errors import DamagedModelError, MetadataError, naming
 from edgeinfer.files import read_bytes
 from edgeinfer.model.activation import output_activation
 from edgeinfer.model.attached import ENTRY_NAME, ModelNotes, TensorNotes, read_files, read_notes
+from edgeinfer.model.heads import DetectionHead
 from edgeinfer.model.labels import parse_labels, read_labels
 from edgeinfer.model.schema import ModelFile, Tensor, parse
 from edgeinfer.model.specs import (
@@ -37,6 +39,7 @@ from edgeinfer.model.specs import (
     Rescaling,
     Resize,
     ResizeMode,
+    Role,
     Task,
     one_of,
 )
@@ -55,6 +58,7 @@ __all__ = [
     "Rescaling",
     "Resize",
     "ResizeMode",
+    "Role",
     "Task",
     "parse_labels",
     "read",
@@ -122,6 +126,7 @@ def read(source: str | Path | bytes | ModelFile) -> ModelMetadata:
         author=notes.author,
         license=notes.license,
         made=made,
+        head=DetectionHead.from_json(_object(record, "head")) if record.get("head") else None,
     )
 
 
@@ -314,7 +319,16 @@ def _output_spec(
         )
     activation = _text(said, "activation", output_activation(model.main, tensor.index))
     one_of("activation", activation, get_args(Activation))
-    return OutputSpec(plain.name, plain.shape, plain.dtype, scale, zero_point, labels, activation)  # type: ignore[arg-type]
+    role = _text(said, "role", "")
+    one_of("role", role, get_args(Role))
+    return replace(
+        plain,
+        scale=scale,
+        zero_point=zero_point,
+        labels=labels,
+        activation=activation,  # type: ignore[arg-type]
+        role=role,  # type: ignore[arg-type]
+    )
 
 
 def _decoded_labels(data: bytes, name: str) -> tuple[str, ...]:

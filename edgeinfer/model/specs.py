@@ -11,14 +11,22 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from edgeinfer.errors import MetadataError
+
+if TYPE_CHECKING:
+    from edgeinfer.model.heads import DetectionHead
 
 Colour = Literal["rgb", "grayscale"]
 ResizeMode = Literal["stretch", "letterbox", "crop"]
 Filter = Literal["nearest", "bilinear", "bilinear-antialias", "bicubic-antialias", "lanczos-antialias"]
-Task = Literal["classification", "tensors"]
+Task = Literal["classification", "detection", "segmentation", "pose", "embedding", "tensors"]
+# What an output is to its task. Boxes, scores, classes and count are the four of a finished detection; sizes and
+# offsets belong to a heat map; a row is one of (1, classes), an embedding, or a regression: the task says which.
+Role = Literal[
+    "", "boxes", "scores", "classes", "count", "predictions", "heatmap", "sizes", "offsets", "classmap", "keypoints"
+]
 Activation = Literal["softmax", "sigmoid", "none"]
 
 SCHEMA = 1
@@ -170,6 +178,7 @@ class OutputSpec:
         zero_point: As above.
         labels: Names of the classes, index by index; empty where the file has none.
         activation: What the last op leaves: "softmax" and "sigmoid" are probabilities, "none" anything else.
+        role: What it is to the task, where that is known; "" where nothing says so.
     """
 
     name: str
@@ -179,6 +188,7 @@ class OutputSpec:
     zero_point: int = 0
     labels: tuple[str, ...] = ()
     activation: Activation = "none"
+    role: Role = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +196,7 @@ class ModelMetadata:
     """All that a model file says of itself.
 
     Attributes:
-        task: "classification", or "tensors" where the file does not say.
+        task: What the model does; "tensors" where the file does not say it and its outputs do not show it.
         inputs: In the order of the file.
         outputs: In the order of the file.
         name: A person's name for the model.
@@ -195,6 +205,7 @@ class ModelMetadata:
         author: Whoever made it.
         license: The licence's name or text.
         made: How the file was made, as `edgeinfer.json` says it: recipe, calibration, measured accuracy, versions.
+        head: How a detection's outputs become boxes, where the file says it.
     """
 
     task: Task
@@ -206,6 +217,7 @@ class ModelMetadata:
     author: str = ""
     license: str = ""
     made: Mapping[str, object] = field(default_factory=dict)
+    head: DetectionHead | None = None
 
     def __post_init__(self) -> None:
         one_of("task", self.task, get_args(Task))

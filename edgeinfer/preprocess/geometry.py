@@ -40,6 +40,7 @@ class View:
         tensor_size: (width, height) of the model's input.
         scale: (x, y), tensor pixels per picture pixel.
         offset: (x, y), tensor pixels.
+        region: The part of the picture that was taken, xyxy, pixels; None is the whole.
 
     Example:
         >>> view = View((200, 100), (100, 100), scale=(0.5, 0.5), offset=(0.0, 25.0))
@@ -51,12 +52,24 @@ class View:
     tensor_size: Size
     scale: tuple[float, float]
     offset: tuple[float, float]
+    region: Box | None = None
 
     def __post_init__(self) -> None:
         if min(*self.image_size, *self.tensor_size) < 1 or min(self.scale) <= 0:
             raise InputError("A view needs sizes of at least 1 and scales above 0.", received=repr(self))
         if not all(math.isfinite(number) for number in (*self.scale, *self.offset)):
             raise InputError("A view needs finite numbers.", received=repr(self))
+
+    def within(self, image_size: Size, region: Box) -> View:
+        """Return the same way for a picture that this one was cut out of.
+
+        Args:
+            image_size: (width, height) of the larger picture.
+            region: Where in it this view's picture lies, xyxy.
+        """
+        left, top = region[:2]
+        offset = (self.offset[0] - left * self.scale[0], self.offset[1] - top * self.scale[1])
+        return View(image_size, self.tensor_size, self.scale, offset, region)
 
     def to_image(self, points: ArrayLike) -> NDArray[np.float32]:
         """Map points or boxes from the tensor back to the picture.

@@ -224,10 +224,19 @@ class Tensors(Mapping[str, NDArray[np.float32]]):
         self._indices = indices
         self.specs = specs
         self._index = {spec.name: index for index, spec in enumerate(self.specs)}
+        self._views: list[Any] = [None] * len(indices)
 
     def raw(self, which: int | str = 0) -> NDArray[Any]:
         """Return a copy of an output's stored numbers, by position or name."""
         return self._interpreter.get_tensor(self._indices[self._position(which) if isinstance(which, str) else which])
+
+    def view(self, which: int | str = 0) -> NDArray[Any]:
+        """Return an output's own memory, not a copy: read it at once and let it go, or the next `invoke` fails."""
+        position = self._position(which) if isinstance(which, str) else which
+        if self._views[position] is None:
+            self._views[position] = self._interpreter.tensor(self._indices[position])
+        memory: NDArray[Any] = self._views[position]()
+        return memory
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
         """Return an output as float32, dequantized where it is quantized."""

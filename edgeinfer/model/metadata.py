@@ -24,6 +24,7 @@ from edgeinfer.model.activation import output_activation
 from edgeinfer.model.attached import ENTRY_NAME, ModelNotes, TensorNotes, read_files, read_notes
 from edgeinfer.model.heads import DetectionHead
 from edgeinfer.model.labels import parse_labels, read_labels
+from edgeinfer.model.recognize import recognize
 from edgeinfer.model.schema import ModelFile, Tensor, parse
 from edgeinfer.model.specs import (
     JSON_NAME,
@@ -74,8 +75,7 @@ def read(source: str | Path | bytes | ModelFile) -> ModelMetadata:
     The tensors say shape, dtype and quantization; TFLite Metadata says names, colours, normalization and label file;
     `edgeinfer.json` says the rest. Where a file has none of ours:
 
-    * the task is "classification" when the only output has one axis longer than 1 at most, and either ends in softmax
-      or sigmoid or has labels; else "tensors";
+    * the task and the outputs' roles are what `edgeinfer.model.recognize` sees in the graph, else "tensors" and none;
     * the activation is the one that the graph ends in;
     * a picture of 3 channels is RGB, one of 1 channel is grayscale;
     * a tensor's name is the metadata's, else the signature's, else the tensor's own;
@@ -113,11 +113,12 @@ def read(source: str | Path | bytes | ModelFile) -> ModelMetadata:
         _output_spec(model, tensor, OutputSpec(name, tensor.shape, tensor.dtype), note, said, files)
         for tensor, name, note, said in zip(outputs, output_names, output_notes, output_records, strict=True)
     )
+    task, output_specs = recognize(graph, output_specs)
     made = record.get("made") or {}
     if not isinstance(made, dict):
         raise _bad_record("made", made, "an object")
     return ModelMetadata(
-        task=_text(record, "task", _task(output_specs)),  # type: ignore[arg-type]
+        task=_text(record, "task", task),  # type: ignore[arg-type]
         inputs=input_specs,
         outputs=output_specs,
         name=notes.name,
@@ -336,13 +337,3 @@ def _decoded_labels(data: bytes, name: str) -> tuple[str, ...]:
         return parse_labels(data.decode())
     except UnicodeDecodeError as error:
         raise MetadataError(f"The label file `{name}` is not UTF-8.", received=str(error)) from error
-
-
-def _task(outputs: Sequence[OutputSpec]) -> Task:
-    """Return what a model does whose file does not say it."""
-    if len(outputs) == 1:
-        (output,) = outputs
-        row = all(length == 1 for length in output.shape[:-1]) and len(output.shape) >= 2
-        if row and (output.labels or output.activation != "none"):
-            return "classification"
-    return "tensors"

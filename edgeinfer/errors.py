@@ -13,6 +13,7 @@ Every class is also the builtin that it resembles, so `except ValueError` works 
     ├─ DeviceError(RuntimeError)     exit 3  engine or device fails or is not attached
     ├─ MissingDependencyError(ImportError)    exit 3  a package is not installed
     ├─ OutputError(OSError)          exit 3  a result cannot be written
+    ├─ DownloadError(OSError)        exit 3  a public file cannot be fetched
     └─ converters.ConversionError(ValueError) exit 3
        ├─ RecipeError                exit 2
        ├─ CalibrationError           exit 2
@@ -132,6 +133,12 @@ class MissingDependencyError(EdgeInferError, ImportError):
 
 class OutputError(EdgeInferError, OSError):
     """A result cannot be written: the disk is full, or the place does not take it."""
+
+    exit_code = 3
+
+
+class DownloadError(EdgeInferError, OSError):
+    """A public file cannot be fetched: no network, a proxy in the way, or the server refuses."""
 
     exit_code = 3
 

@@ -23,6 +23,7 @@ TREE = [
     (errors.DeviceError, RuntimeError, 3),
     (errors.MissingDependencyError, ImportError, 3),
     (errors.OutputError, OSError, 3),
+    (errors.DownloadError, OSError, 3),
 ]
 CLASSES = sorted({kind for kind, _, _ in TREE}, key=lambda kind: kind.__name__)
 

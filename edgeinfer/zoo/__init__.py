@@ -1,0 +1,1 @@
+"""Public models by name: which there are, and how one comes into the cache."""

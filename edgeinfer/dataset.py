@@ -145,8 +145,8 @@ def match_classes(
         raise InputError(f"`{data.name}` holds no samples.", expected=FORMATS)
     unknown = _unknown_names(data, labels)
     if matches_by_name(data, labels):
-        index = {_plain(label): number for number, label in reversed(list(enumerate(labels)))}
-        truth = np.array([index[_plain(name)] for name in data.classes], dtype=np.int64)[data.truth]
+        index = {plain_name(label): number for number, label in reversed(list(enumerate(labels)))}
+        truth = np.array([index[plain_name(name)] for name in data.classes], dtype=np.int64)[data.truth]
     elif 0 < len(unknown) < len(data.classes):
         raise InputError(
             f"Some classes of `{data.name}` are none of the model's labels.",
@@ -174,8 +174,8 @@ def matches_by_name(data: Dataset, labels: Sequence[str]) -> bool:
 
 
 def _unknown_names(data: Dataset, labels: Sequence[str]) -> list[str]:
-    known = {_plain(label) for label in labels}
-    return [name for name in data.classes if _plain(name) not in known]
+    known = {plain_name(label) for label in labels}
+    return [name for name in data.classes if plain_name(name) not in known]
 
 
 def _check_numbers(data: Dataset, labels: Sequence[str], highest: int, class_count: int) -> None:
@@ -189,7 +189,7 @@ def _check_numbers(data: Dataset, labels: Sequence[str], highest: int, class_cou
             "their names are the model's: --class-offset 0 (1 with a background class in front).",
         )
     # Data that reaches the last class counts the background too: one more would be beyond the model.
-    if labels and _plain(labels[0]) == "background" and highest < class_count - 1:
+    if labels and plain_name(labels[0]) == "background" and highest < class_count - 1:
         raise InputError(
             f"The model counts a background class in front, and `{data.name}` may not.",
             received=f'classes given as numbers, the highest {highest}; label 0 is "{labels[0]}"',
@@ -199,7 +199,13 @@ def _check_numbers(data: Dataset, labels: Sequence[str], highest: int, class_cou
         )
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """Return a class's name as names are compared: without case, spaces, `_` and `-`.
+
+    Example:
+        >>> plain_name("Traffic_light") == plain_name("trafficlight")
+        True
+    """
     return "".join(character for character in name.casefold() if character not in " _-")
 
 

@@ -1,25 +1,42 @@
-"""How often a model is right on labelled data, with an interval."""
+"""How well a model does its task on labelled data, with intervals: classification here, the rest in `evaluation`."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinfer.dataset import Dataset, match_classes, matches_by_name, sample_name
+from edgeinfer.annotations.formats import Data
+from edgeinfer.annotations.truth import DetectionData, PoseData, SegmentationData
+from edgeinfer.dataset import Dataset, match_classes, matches_by_name
 from edgeinfer.errors import InputError
-from edgeinfer.intervals import drop_interval, share_interval
+from edgeinfer.evaluation.detection import DetectionEvaluation, evaluate_detection
+from edgeinfer.evaluation.doubt import FEWEST_SAMPLES, label_doubt
+from edgeinfer.evaluation.pictures import each
+from edgeinfer.evaluation.pose import PoseEvaluation, evaluate_pose
+from edgeinfer.evaluation.segmentation import SegmentationEvaluation, evaluate_segmentation
+from edgeinfer.intervals import share_interval
 from edgeinfer.pipeline import Pipeline
 from edgeinfer.postprocess.classify import class_count
-from edgeinfer.progress import Progress, ProgressReport
-from edgeinfer.results import Classifications
+from edgeinfer.progress import ProgressReport
+from edgeinfer.results import Classifications, Detections, Keypoints, Mask
 from edgeinfer.timing import Timing
 
-# Below this, a good model may look like chance: of 19 samples of two classes, 13 right prove nothing.
-FEWEST_SAMPLES = 20
+__all__ = [
+    "FEWEST_SAMPLES",
+    "AnyEvaluation",
+    "Evaluation",
+    "answers",
+    "evaluate",
+    "label_doubt",
+    "score",
+]
+
+AnyEvaluation: TypeAlias = "Evaluation | DetectionEvaluation | SegmentationEvaluation | PoseEvaluation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,23 +92,13 @@ def answers(
     """
     if not len(data):
         raise InputError(f"`{data.name}` holds no samples.")
-    rows = list(_answers(pipeline, data, step, progress))
+    found = each(pipeline, data.sources, Classifications, name=data.name, step=step, progress=progress)
+    rows = [one.class_id for one in found]
     width = min(len(row) for row in rows)
     return np.stack([row[:width] for row in rows])
 
 
-def _answers(
-    pipeline: Pipeline[Classifications], data: Dataset, step: str, progress: ProgressReport | None
-) -> Iterator[NDArray[np.int64]]:
-    for number, source in enumerate(data, start=1):
-        try:
-            yield pipeline(source).class_id
-        except InputError as error:
-            raise error.named(f"`{sample_name(source, number - 1)}` of {data.name}") from error
-        if progress:
-            progress(Progress(step, number, len(data)))
-
-
+@overload
 def evaluate(
     pipeline: Pipeline[Classifications],
     data: Dataset,
@@ -99,21 +106,89 @@ def evaluate(
     labels: Sequence[str] | None = None,
     class_offset: int | None = None,
     progress: ProgressReport | None = None,
-) -> Evaluation:
-    """Run a classifier over labelled data and count.
-
-    What `label_doubt` says of 20 samples and more is logged as a warning.
+) -> Evaluation: ...
+@overload
+def evaluate(
+    pipeline: Pipeline[Detections],
+    data: DetectionData,
+    *,
+    labels: Sequence[str] | None = None,
+    class_offset: int | None = None,
+    progress: ProgressReport | None = None,
+) -> DetectionEvaluation: ...
+@overload
+def evaluate(
+    pipeline: Pipeline[Mask],
+    data: SegmentationData,
+    *,
+    labels: Sequence[str] | None = None,
+    progress: ProgressReport | None = None,
+) -> SegmentationEvaluation: ...
+@overload
+def evaluate(
+    pipeline: Pipeline[Keypoints],
+    data: PoseData,
+    *,
+    labels: Sequence[str] | None = None,
+    progress: ProgressReport | None = None,
+) -> PoseEvaluation: ...
+@overload
+def evaluate(
+    pipeline: Pipeline[Any],
+    data: Data,
+    *,
+    labels: Sequence[str] | None = None,
+    class_offset: int | None = None,
+    progress: ProgressReport | None = None,
+) -> AnyEvaluation: ...
+def evaluate(
+    pipeline: Pipeline[Any],
+    data: Data,
+    *,
+    labels: Sequence[str] | None = None,
+    class_offset: int | None = None,
+    progress: ProgressReport | None = None,
+) -> AnyEvaluation:
+    """Run a model over labelled data and measure what its task is measured by.
 
     Args:
-        pipeline: From `classifier`, with `top_k` of 5 for a top-5 share.
-        data: From `open_dataset` or `from_arrays`, labelled.
-        labels: Names of the model's classes; None takes the file's.
-        class_offset: Added to classes that are matched by number; see `match_classes`.
+        pipeline: From the task's constructor; `classifier` with `top_k` of 5 for a top-5 share.
+        data: From `open_data`; its kind says the task. Classes: from `open_dataset` or `from_arrays` too.
+        labels: Names of the model's classes, or of its key points; None takes the file's.
+        class_offset: Added to classes that are matched by number, see `match_classes` and `match_labels`; masks and
+            key points have none.
         progress: Called after every sample.
 
+    Returns:
+        Top-1 and top-5 for classes, mAP by COCO's rules for boxes, mean IoU for masks, OKS for key points.
+
     Raises:
-        InputError: The data has no labels, classes that the model has not, or a sample that cannot be read.
+        InputError: The data has no labels, classes or points that the model has not, or a sample that cannot be read.
+        WrongTaskError: The model answers with something else than the data holds.
     """
+    if isinstance(data, DetectionData):
+        return evaluate_detection(pipeline, data, labels=labels, class_offset=class_offset, progress=progress)
+    if isinstance(data, Dataset):
+        return _evaluate_classification(pipeline, data, labels, class_offset, progress)
+    if class_offset is not None:
+        raise InputError(
+            "`class_offset` is for classes that are counted in boxes and labels.",
+            received=f"{class_offset} for `{data.name}`",
+            expected="none for masks and key points",
+        )
+    if isinstance(data, SegmentationData):
+        return evaluate_segmentation(pipeline, data, labels=labels, progress=progress)
+    return evaluate_pose(pipeline, data, names=labels, progress=progress)
+
+
+def _evaluate_classification(
+    pipeline: Pipeline[Classifications],
+    data: Dataset,
+    labels: Sequence[str] | None,
+    class_offset: int | None,
+    progress: ProgressReport | None,
+) -> Evaluation:
+    """Count right answers; what `label_doubt` says of 20 samples and more is logged as a warning."""
     spec = pipeline.runtime.outputs[0]
     names = spec.labels if labels is None else labels
     truth = match_classes(data, names, class_count(spec), class_offset=class_offset)
@@ -123,51 +198,6 @@ def evaluate(
     if doubt is not None and len(truth) >= FEWEST_SAMPLES:
         logging.getLogger(__name__).warning("%s", doubt)
     return score(found, truth, class_count(spec), pipeline.timing)
-
-
-def label_doubt(
-    found: NDArray[np.int64], truth: NDArray[np.int64], classes: int, *, name: str, class_offset: int | None
-) -> InputError | None:
-    """Return an error that is ready to be raised where labels do not fit a model's answers, or None.
-
-    They do not fit where every class one higher or one lower would make the model right twice as often, surely more
-    often than now and than chance; or where the model is not surely right more often than chance, `1 / classes`. Sure
-    is what a 95 % interval says, so that few samples prove little.
-
-    Args:
-        found: (samples,) the class that the model answers.
-        truth: (samples,) the class of the data, in the model's counting.
-        classes: How many the model tells apart.
-        name: Of the data.
-        class_offset: That is in `truth` already; None where classes were matched by name.
-    """
-    samples, right = len(truth), found == truth
-    hits, chance = int(right.sum()), 1 / classes
-    for shift, direction in ((1, "higher"), (-1, "lower")):
-        if not 0 <= truth.min() + shift <= truth.max() + shift < classes:
-            continue
-        shifted = found == truth + shift
-        low, _ = drop_interval(int((shifted & ~right).sum()), int((right & ~shifted).sum()), samples)
-        sure = low > 0 and share_interval(int(shifted.sum()), samples)[0] > chance
-        if sure and shifted.sum() >= 2 * hits:
-            return InputError(
-                f"The labels of `{name}` count the classes otherwise than the model.",
-                received=f"{hits} of {samples} answers are right as the labels stand, {int(shifted.sum())} with every "
-                f"class one {direction}",
-                next_step="The model's labels stand one line off: a class in front is missing or too many."
-                if class_offset is None
-                else f"Say `--class-offset {class_offset + shift}` (`class_offset={class_offset + shift}`).",
-            )
-    low, high = share_interval(hits, samples)
-    if low > chance:
-        return None
-    return InputError(
-        f"The labels of `{name}` do not fit the model: it is not surely right more often than chance.",
-        received=f"{hits} of {samples} answers right, {hits / samples:.2%} (95 % interval {low:.2%} to {high:.2%})",
-        expected=f"an interval above {chance:.2%}, chance among {classes} classes",
-        next_step="Check that the labels count the model's classes in the model's order, and that the normalization "
-        "is that of the training. If both are right, the model has learnt nothing, or the samples are too few.",
-    )
 
 
 def score(found: NDArray[np.int64], truth: NDArray[np.int64], classes: int, timing: Timing) -> Evaluation:

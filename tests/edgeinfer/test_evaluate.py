@@ -12,9 +12,10 @@ import tiny_models
 from edgeinfer.dataset import Dataset, from_arrays, open_dataset
 from edgeinfer.errors import InputError, InputFileError
 from edgeinfer.evaluate import answers, evaluate, label_doubt, score
-from edgeinfer.pipeline import Pipeline, classifier
+from edgeinfer.pipeline import Pipeline
 from edgeinfer.progress import Progress
 from edgeinfer.results import Classifications
+from edgeinfer.tasks import classifier
 from edgeinfer.timing import Stopwatch
 
 RED, GREEN, BLUE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0)

@@ -1,0 +1,1 @@
+"""How well answers fit the truth, on arrays: average precision, mean IoU, key point similarity; and how sure it is."""

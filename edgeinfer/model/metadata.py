@@ -23,6 +23,7 @@ from edgeinfer.files import read_bytes
 from edgeinfer.model.activation import output_activation
 from edgeinfer.model.attached import ENTRY_NAME, ModelNotes, TensorNotes, read_files, read_notes
 from edgeinfer.model.heads import DetectionHead
+from edgeinfer.model.label_rule import check_labelling
 from edgeinfer.model.labels import parse_labels, read_labels
 from edgeinfer.model.recognize import recognize
 from edgeinfer.model.schema import ModelFile, Tensor, parse
@@ -44,6 +45,7 @@ from edgeinfer.model.specs import (
     Task,
     one_of,
 )
+from edgeinfer.model.ultralytics import ENTRY_NAMES, read_export, with_export
 
 __all__ = [
     "JSON_NAME",
@@ -79,7 +81,8 @@ def read(source: str | Path | bytes | ModelFile) -> ModelMetadata:
     * the activation is the one that the graph ends in;
     * a picture of 3 channels is RGB, one of 1 channel is grayscale;
     * a tensor's name is the metadata's, else the signature's, else the tensor's own;
-    * a normalization with different values per channel is not represented: `InputSpec.picture_problem` says so.
+    * a normalization with different values per channel is not represented: `InputSpec.picture_problem` says so;
+    * an export of Ultralytics has its task, its names and its preprocessing, see `edgeinfer.model.ultralytics`.
 
     Args:
         source: Path of the file, its bytes, or what `parse` or `check` returned.
@@ -96,6 +99,7 @@ def read(source: str | Path | bytes | ModelFile) -> ModelMetadata:
     notes = _notes(model)
     files = read_files(model.data)
     record = _record(files.get(JSON_NAME))
+    export = None if record else read_export(files)
     graph = model.main
     inputs = [graph.tensors[index] for index in graph.inputs]
     outputs = [graph.tensors[index] for index in graph.outputs]
@@ -113,12 +117,21 @@ def read(source: str | Path | bytes | ModelFile) -> ModelMetadata:
         _output_spec(model, tensor, OutputSpec(name, tensor.shape, tensor.dtype), note, said, files)
         for tensor, name, note, said in zip(outputs, output_names, output_notes, output_records, strict=True)
     )
-    task, output_specs = recognize(graph, output_specs)
+    seen, output_specs = recognize(graph, output_specs)
+    task: Task = _text(record, "task", seen)  # type: ignore[assignment]
+    one_of("task", task, get_args(Task))
+    head = DetectionHead.from_json(_object(record, "head")) if record.get("head") else None
+    # Values that are indices show only where they are too high, so what other writers say of them is taken as it is.
+    named = (
+        replace(spec, labels=spec.labels if note.axis_labels else ())
+        for spec, note in zip(output_specs, output_notes, strict=True)
+    )
+    check_labelling(task, tuple(named), head)
     made = record.get("made") or {}
     if not isinstance(made, dict):
         raise _bad_record("made", made, "an object")
-    return ModelMetadata(
-        task=_text(record, "task", task),  # type: ignore[arg-type]
+    metadata = ModelMetadata(
+        task=task,
         inputs=input_specs,
         outputs=output_specs,
         name=notes.name,
@@ -127,8 +140,10 @@ def read(source: str | Path | bytes | ModelFile) -> ModelMetadata:
         author=notes.author,
         license=notes.license,
         made=made,
-        head=DetectionHead.from_json(_object(record, "head")) if record.get("head") else None,
+        head=head,
+        open_batch=all(_is_open(tensor) for tensor in (*inputs, *outputs)),
     )
+    return metadata if export is None else with_export(metadata, export)
 
 
 def _notes(model: ModelFile) -> ModelNotes:
@@ -138,6 +153,11 @@ def _notes(model: ModelFile) -> ModelNotes:
         return read_notes(bytes(model.metadata[ENTRY_NAME]))
     except DamagedModelError as error:
         raise MetadataError(error.message, received=error.received, expected=error.expected) from error
+
+
+def _is_open(tensor: Tensor) -> bool:
+    """Return whether a tensor's first axis is open, and no other."""
+    return tensor.shape_signature[:1] == (-1,) and -1 not in tensor.shape_signature[1:]
 
 
 def _record(data: bytes | None) -> dict[str, object]:
@@ -302,7 +322,7 @@ def _output_spec(
     scale, zero_point = _quantization(tensor)
     labels: tuple[str, ...] = ()
     file = note.axis_labels or note.value_labels
-    if file:
+    if file and not (file in ENTRY_NAMES and read_export(files)):
         if file not in files:
             raise MetadataError(
                 f"TFLite Metadata names a label file that is not in the model file: `{file}`.",
@@ -310,14 +330,6 @@ def _output_spec(
                 next_step="Write the labels again: `edgeinfer-convert annotate m.tflite --labels labels.txt`.",
             )
         labels = _decoded_labels(files[file], file)
-    classes = tensor.shape[-1] if tensor.shape else 1
-    if note.axis_labels and len(labels) != (2 if classes == 1 else classes):
-        raise MetadataError(
-            f"The labels do not fit output `{plain.name}`.",
-            received=f"{len(labels)} labels in `{file}`",
-            expected=f"{2 if classes == 1 else classes}, one a class",
-            next_step="Write the right ones: `edgeinfer-convert annotate m.tflite --labels labels.txt`.",
-        )
     activation = _text(said, "activation", output_activation(model.main, tensor.index))
     one_of("activation", activation, get_args(Activation))
     role = _text(said, "role", "")

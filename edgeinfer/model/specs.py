@@ -206,6 +206,7 @@ class ModelMetadata:
         license: The licence's name or text.
         made: How the file was made, as `edgeinfer.json` says it: recipe, calibration, measured accuracy, versions.
         head: How a detection's outputs become boxes, where the file says it.
+        open_batch: Whether several samples go in at once: the first axis of all inputs and outputs is open.
     """
 
     task: Task
@@ -218,6 +219,7 @@ class ModelMetadata:
     license: str = ""
     made: Mapping[str, object] = field(default_factory=dict)
     head: DetectionHead | None = None
+    open_batch: bool = False
 
     def __post_init__(self) -> None:
         one_of("task", self.task, get_args(Task))

@@ -1,23 +1,82 @@
-"""The output of a classification model -> `Classifications`, ranked on the stored integers."""
+"""The output of a classification model -> `Classifications`, ranked on the stored integers.
+
+A model answers with one row of scores, a class each, or with the best of them, ranked in its graph.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinfer.errors import InputError, MetadataError, ModelError
-from edgeinfer.model.metadata import OutputSpec
+from edgeinfer.errors import InputError, MetadataError, ModelError, WrongTaskError
+from edgeinfer.model.label_rule import class_count
+from edgeinfer.model.metadata import ModelMetadata, OutputSpec
+from edgeinfer.preprocess.geometry import View
 from edgeinfer.quantization import dequantize
-from edgeinfer.results import Classifications
+from edgeinfer.results import Classifications, name_of
+from edgeinfer.runtime.runtime import Tensors
+
+__all__ = ["check_labels", "class_count", "classification_post", "classify", "ranked_outputs"]
 
 
-def class_count(spec: OutputSpec) -> int:
-    """Return how many classes an output tells apart: its last dimension; two where it is a single probability."""
-    last = spec.shape[-1] if spec.shape else 1
-    return 2 if last == 1 else last
+def classification_post(
+    metadata: ModelMetadata, *, labels: Sequence[str] | None = None, top_k: int = 5
+) -> Callable[[Tensors, View], Classifications]:
+    """Return what makes classes of the outputs.
+
+    Args:
+        metadata: Of the model: one row of scores, or the roles "scores" and "classes", (1, k) each, best first and
+            with confidences for scores, as the converter's ending "top-k" leaves them.
+        labels: Names of all classes; None takes the file's.
+        top_k: How many an answer has at most.
+
+    Raises:
+        InputError: `top_k` is below 1.
+        WrongTaskError: The outputs are neither.
+        MetadataError: The labels do not fit the scores.
+    """
+    if top_k < 1:
+        raise InputError("`top_k` counts classes.", received=str(top_k), expected="1 or more")
+    places = ranked_outputs(metadata)
+    if places is not None:
+        scores, classes = (metadata.outputs[place] for place in places)
+        names = tuple(labels) if labels is not None else classes.labels
+
+        def ranked(outputs: Tensors, view: View) -> Classifications:  # noqa: ARG001 - classes have no place
+            found = outputs.view(places[0]).reshape(-1)[:top_k]
+            _check_numbers(found, scores)
+            ids = outputs.view(places[1]).reshape(-1)[:top_k].astype(np.int64)
+            confidence = dequantize(found, scale=scores.scale, zero_point=scores.zero_point)
+            return Classifications(ids, confidence, tuple(name_of(names, one) for one in ids.tolist()) if names else ())
+
+        return ranked
+    if len(metadata.outputs) != 1 or any(size != 1 for size in metadata.outputs[0].shape[:-1]):
+        raise WrongTaskError(
+            "The model answers with no row of class scores.",
+            received=", ".join(f"output `{one.name}` {one.shape}" for one in metadata.outputs),
+            expected="one output of shape (1, classes), or scores and classes of the best",
+        )
+    (spec,) = metadata.outputs
+    spec = spec if labels is None else replace(spec, labels=tuple(labels))
+    check_labels(spec)
+
+    def row(outputs: Tensors, view: View) -> Classifications:  # noqa: ARG001 - classes have no place in the picture
+        return classify(outputs.raw(), spec, top_k=top_k)
+
+    return row
+
+
+def ranked_outputs(metadata: ModelMetadata) -> tuple[int, int] | None:
+    """Return where the scores and the classes of the best stand, if the model ranks in its graph; else None."""
+    roles = [one.role for one in metadata.outputs]
+    if sorted(roles) != ["classes", "scores"] or metadata.task == "detection":
+        return None
+    return roles.index("scores"), roles.index("classes")
 
 
 def classify(raw: NDArray[Any], spec: OutputSpec, *, top_k: int = 5) -> Classifications:
@@ -42,18 +101,14 @@ def classify(raw: NDArray[Any], spec: OutputSpec, *, top_k: int = 5) -> Classifi
         raise InputError("`top_k` counts classes.", received=str(top_k), expected="1 or more")
     scores = raw.reshape(-1)
     check_labels(spec)
-    if scores.dtype.kind == "f" and np.isnan(scores).any():
-        raise ModelError(
-            f"The model answers with what is not a number in `{spec.name}`.",
-            received=f"{int(np.isnan(scores).sum())} of {scores.size} values are NaN",
-            next_step="Its weights are damaged, or its input lies far outside what it was trained on.",
-        )
+    _check_numbers(scores, spec)
     if scores.size == 1:
         return _two_classes(scores, spec).top(top_k)
-    # Ranking needs no floats: dequantization keeps the order. int32 because the negative of -128 is no int8;
-    # the stable sort makes ties (common in 8 bit) the same on every machine.
-    keys = scores.astype(np.int32) if scores.dtype.kind in "iu" else scores
-    order = np.argsort(-keys, kind="stable")[:top_k]
+    # Ranking needs no floats: dequantization keeps the order. All bits flipped is the reverse order of every integer
+    # dtype, without the overflow of a negative (-128 has none in int8); the stable sort makes ties, common in 8 bit,
+    # the same on every machine.
+    keys = ~scores if scores.dtype.kind in "iu" else -scores
+    order = np.argsort(keys, kind="stable")[:top_k]
     if spec.activation == "none":
         logits = dequantize(scores, scale=spec.scale, zero_point=spec.zero_point)
         powers = np.exp(logits - logits[order[0]])
@@ -75,6 +130,15 @@ def check_labels(spec: OutputSpec) -> None:
             "The labels do not fit the model's output.",
             received=f"{len(spec.labels)} labels",
             expected=f"{class_count(spec)}, one per class",
+        )
+
+
+def _check_numbers(scores: NDArray[Any], spec: OutputSpec) -> None:
+    if scores.dtype.kind == "f" and np.isnan(scores).any():
+        raise ModelError(
+            f"The model answers with what is not a number in `{spec.name}`.",
+            received=f"{int(np.isnan(scores).sum())} of {scores.size} values are NaN",
+            next_step="Its weights are damaged, or its input lies far outside what it was trained on.",
         )
 
 

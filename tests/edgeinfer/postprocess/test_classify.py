@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
 import pytest
+import tiny_models
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
+from tiny_models import OperatorSpec, TensorSpec
 
-from edgeinfer.errors import InputError, MetadataError, ModelError
-from edgeinfer.model.metadata import Activation, OutputSpec
-from edgeinfer.postprocess.classify import class_count, classify
+from edgeinfer.errors import InputError, MetadataError, ModelError, WrongTaskError
+from edgeinfer.model.metadata import Activation, ModelMetadata, OutputSpec
+from edgeinfer.postprocess.classify import class_count, classification_post, classify
+from edgeinfer.preprocess.geometry import View
+from edgeinfer.results import Classifications
+from edgeinfer.runtime.runtime import Runtime
 
 
 def output(
@@ -183,3 +189,65 @@ def test_the_softmax_is_that_of_the_definition(logits: np.ndarray) -> None:
     found = classify(logits[None], output(len(logits), activation="none"), top_k=len(logits))
     assert found.confidence.dtype == np.float32
     np.testing.assert_allclose(found.confidence, expected, rtol=2e-5, atol=1e-12)
+
+
+# --- from the tensors of a model ------------------------------------------------------------------
+
+TOPK_V2 = 48
+NOWHERE = View((1, 1), (1, 1), (1.0, 1.0), (0.0, 0.0))
+
+
+def ranked(scores: list[float], k: int, *, labels: tuple[str, ...] = (), top_k: int = 5) -> Classifications:
+    """What comes of a model whose graph ranks, with TFLite's own op for it: the best `k` of these scores."""
+    record = {"schema": 1, "task": "classification", "outputs": [{"role": "scores"}, {"role": "classes"}]}
+    tensors = [
+        TensorSpec("row", (1, len(scores))),
+        TensorSpec("k", (), "int32", values=[k]),
+        TensorSpec("best", (1, k)),
+        TensorSpec("places", (1, k), "int32"),
+    ]
+    data = tiny_models.model(tensors, [OperatorSpec(TOPK_V2, (0, 1), (2, 3))], inputs=[0], outputs=[2, 3])
+    runtime = Runtime(tiny_models.with_files(data, {"edgeinfer.json": json.dumps(record)}))
+    post = classification_post(runtime.metadata, labels=labels or None, top_k=top_k)
+    runtime.input_view()[...] = scores  # what is no number would be refused on the usual way
+    runtime.invoke()
+    return post(runtime.tensors, NOWHERE)
+
+
+def test_classes_that_the_graph_has_ranked_come_out_as_they_stand() -> None:
+    found = ranked([0.125, 0.0, 0.25, 0.5, 0.125], 3)
+    assert found.class_id.tolist() == [3, 2, 0]
+    assert found.class_id.dtype == np.int64
+    np.testing.assert_array_equal(found.confidence, np.array([0.5, 0.25, 0.125], np.float32))
+
+
+def test_ranked_classes_are_named_by_their_number_and_one_beyond_the_names_is_its_number() -> None:
+    assert ranked([0.25, 0.125, 0.5], 3, labels=("cat", "dog")).labels == ("2", "cat", "dog")
+
+
+def test_fewer_than_the_graph_ranks_can_be_had() -> None:
+    assert ranked([0.25, 0.125, 0.5], 3, top_k=2).class_id.tolist() == [2, 0]
+
+
+def test_a_ranked_score_that_is_no_number_is_an_error() -> None:
+    with pytest.raises(ModelError, match="not a number"):
+        ranked([math.nan, math.nan, math.nan], 2)
+
+
+def test_no_rows_of_a_ranked_model_are_an_error() -> None:
+    with pytest.raises(InputError, match="top_k"):
+        ranked([0.25, 0.75], 2, top_k=0)
+
+
+def test_a_row_of_scores_is_ranked_here() -> None:
+    runtime = Runtime(tiny_models.classifier(labels=("red", "green", "blue", "dark")))
+    post = classification_post(runtime.metadata, top_k=1)
+    runtime.set_input(np.broadcast_to(np.array([0.0, 1.0, 0.0], np.float32), (1, 8, 8, 3)))
+    runtime.invoke()
+    assert post(runtime.tensors, NOWHERE).label == "green"
+
+
+def test_outputs_that_are_no_row_are_another_task() -> None:
+    outputs = (OutputSpec("map", (1, 8, 8, 4), "float32"),)
+    with pytest.raises(WrongTaskError, match="no row"):
+        classification_post(ModelMetadata("classification", (), outputs))

@@ -9,11 +9,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from edgeinfer.annotations.formats import open_data
+    from edgeinfer.annotations.truth import DetectionData, PoseData, SegmentationData
     from edgeinfer.bench import Benchmark
     from edgeinfer.dataset import Dataset, open_dataset
+    from edgeinfer.drawing import draw
+    from edgeinfer.embeddings.imprint import ImprintedClassifier
+    from edgeinfer.embeddings.retrieval import Index
     from edgeinfer.errors import (
         DamagedModelError,
         DeviceError,
+        DownloadError,
         EdgeInferError,
         InputError,
         InputFileError,
@@ -25,29 +31,53 @@ if TYPE_CHECKING:
         WrongTaskError,
     )
     from edgeinfer.evaluate import Evaluation
+    from edgeinfer.evaluation.detection import DetectionEvaluation
+    from edgeinfer.evaluation.pose import PoseEvaluation
+    from edgeinfer.evaluation.segmentation import SegmentationEvaluation
+    from edgeinfer.model.heads import AnchorGrid, DetectionHead
+    from edgeinfer.model.labels import read_labels
     from edgeinfer.model.metadata import InputSpec, ModelMetadata, Normalization, OutputSpec, Resize
-    from edgeinfer.pipeline import Pipeline, classifier, load
+    from edgeinfer.pipeline import Pipeline
+    from edgeinfer.postprocess.detect import DetectionOptions
+    from edgeinfer.postprocess.values import depth_map, picture, values
+    from edgeinfer.preprocess.encode import write_image
     from edgeinfer.preprocess.geometry import View
     from edgeinfer.preprocess.image import Image, read_image
     from edgeinfer.preprocess.tensor import crop, letterbox, stretch
-    from edgeinfer.results import Classification, Classifications
+    from edgeinfer.results import Classification, Classifications, Detection, Detections, Embedding, Keypoints, Mask
     from edgeinfer.runtime.runtime import Runtime, Tensors
+    from edgeinfer.tasks import classifier, detector, embedder, load, poser, segmenter
+    from edgeinfer.tiling import Merge, Tiles, tiled
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AnchorGrid",
     "Benchmark",
     "Classification",
     "Classifications",
     "DamagedModelError",
     "Dataset",
+    "Detection",
+    "DetectionData",
+    "DetectionEvaluation",
+    "DetectionHead",
+    "DetectionOptions",
+    "Detections",
     "DeviceError",
+    "DownloadError",
     "EdgeInferError",
+    "Embedding",
     "Evaluation",
     "Image",
+    "ImprintedClassifier",
+    "Index",
     "InputError",
     "InputFileError",
     "InputSpec",
+    "Keypoints",
+    "Mask",
+    "Merge",
     "MetadataError",
     "MissingDependencyError",
     "ModelError",
@@ -56,30 +86,57 @@ __all__ = [
     "OutputError",
     "OutputSpec",
     "Pipeline",
+    "PoseData",
+    "PoseEvaluation",
     "Resize",
     "Runtime",
+    "SegmentationData",
+    "SegmentationEvaluation",
     "Tensors",
+    "Tiles",
     "UnsupportedOpError",
     "View",
     "WrongTaskError",
     "classifier",
     "crop",
+    "depth_map",
+    "detector",
+    "draw",
+    "embedder",
     "letterbox",
     "load",
+    "open_data",
     "open_dataset",
+    "picture",
+    "poser",
     "read_image",
+    "read_labels",
+    "segmenter",
     "stretch",
+    "tiled",
+    "values",
+    "write_image",
 ]
 
 _HOMES = {
+    "edgeinfer.annotations.formats": ("open_data",),
+    "edgeinfer.annotations.truth": (
+        "DetectionData",
+        "PoseData",
+        "SegmentationData",
+    ),
     "edgeinfer.bench": ("Benchmark",),
     "edgeinfer.dataset": (
         "Dataset",
         "open_dataset",
     ),
+    "edgeinfer.drawing": ("draw",),
+    "edgeinfer.embeddings.imprint": ("ImprintedClassifier",),
+    "edgeinfer.embeddings.retrieval": ("Index",),
     "edgeinfer.errors": (
         "DamagedModelError",
         "DeviceError",
+        "DownloadError",
         "EdgeInferError",
         "InputError",
         "InputFileError",
@@ -91,6 +148,14 @@ _HOMES = {
         "WrongTaskError",
     ),
     "edgeinfer.evaluate": ("Evaluation",),
+    "edgeinfer.evaluation.detection": ("DetectionEvaluation",),
+    "edgeinfer.evaluation.pose": ("PoseEvaluation",),
+    "edgeinfer.evaluation.segmentation": ("SegmentationEvaluation",),
+    "edgeinfer.model.heads": (
+        "AnchorGrid",
+        "DetectionHead",
+    ),
+    "edgeinfer.model.labels": ("read_labels",),
     "edgeinfer.model.metadata": (
         "InputSpec",
         "ModelMetadata",
@@ -98,11 +163,14 @@ _HOMES = {
         "OutputSpec",
         "Resize",
     ),
-    "edgeinfer.pipeline": (
-        "Pipeline",
-        "classifier",
-        "load",
+    "edgeinfer.pipeline": ("Pipeline",),
+    "edgeinfer.postprocess.detect": ("DetectionOptions",),
+    "edgeinfer.postprocess.values": (
+        "depth_map",
+        "picture",
+        "values",
     ),
+    "edgeinfer.preprocess.encode": ("write_image",),
     "edgeinfer.preprocess.geometry": ("View",),
     "edgeinfer.preprocess.image": (
         "Image",
@@ -116,10 +184,28 @@ _HOMES = {
     "edgeinfer.results": (
         "Classification",
         "Classifications",
+        "Detection",
+        "Detections",
+        "Embedding",
+        "Keypoints",
+        "Mask",
     ),
     "edgeinfer.runtime.runtime": (
         "Runtime",
         "Tensors",
+    ),
+    "edgeinfer.tasks": (
+        "classifier",
+        "detector",
+        "embedder",
+        "load",
+        "poser",
+        "segmenter",
+    ),
+    "edgeinfer.tiling": (
+        "Merge",
+        "Tiles",
+        "tiled",
     ),
 }
 

@@ -1,4 +1,4 @@
-"""`edgeinfer run | inspect | bench | evaluate | doctor`: parses, calls the public functions, prints."""
+"""`edgeinfer run | inspect | bench | evaluate | models | doctor`: parses, calls the public functions, prints."""
 
 from __future__ import annotations
 
@@ -7,19 +7,33 @@ import json
 import logging
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from edgeinfer import __version__
 from edgeinfer.command import Parser, picture_options, run_command, talk_options
-from edgeinfer.errors import EdgeInferError, naming
-from edgeinfer.model.metadata import Resize
+from edgeinfer.errors import EdgeInferError, InputError, naming
+from edgeinfer.model.metadata import Resize, Task
+from edgeinfer.zoo.command import add_models
 
 if TYPE_CHECKING:
     from edgeinfer.pipeline import Pipeline
-    from edgeinfer.results import Classifications
+    from edgeinfer.postprocess.detect import DetectionOptions
     from edgeinfer.runtime.runtime import Runtime
+
+# For `evaluate`: a mean average precision needs the unsure boxes too, unlike a person who looks at them.
+_LEAST_CONFIDENCE = 0.001
+_METRICS = {
+    "top1": "top-1",
+    "top5": "top-5",
+    "map50": "mAP50",
+    "map50_95": "mAP50-95",
+    "miou": "mean IoU",
+    "pixel_accuracy": "pixels",
+    "oks": "mean OKS",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,11 +59,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"edgeinfer {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
 
-    run = _command(commands, "run", _run, "name what is in pictures", "edgeinfer run birds.tflite parrot.jpg")
+    run = _command(
+        commands, "run", _run, "say what is in pictures", "edgeinfer run ssd.tflite street.jpg --draw found/"
+    )
     run.add_argument("model", type=Path)
     run.add_argument("pictures", nargs="+", type=Path, metavar="picture")
     run.add_argument("--top", type=int, default=5, metavar="K", help="classes per picture (default 5)")
+    run.add_argument("--draw", type=Path, metavar="DIR", help="draws what was found into copies of the pictures there")
     _model_options(run)
+    _task_options(run)
     picture_options(run)
 
     inspect = _command(
@@ -68,7 +86,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("model", type=Path)
     evaluate.add_argument(
-        "data", type=Path, help="class folders, a folder with labels.csv, or an .npz (x, y or jpeg, offset, label)"
+        "data",
+        type=Path,
+        help="classes: class folders, a folder with labels.csv, or an .npz (x, y or jpeg, offset, label); boxes: a "
+        "COCO JSON or a YOLO folder; masks: a folder with images/ and masks/; key points: a COCO JSON",
+    )
+    evaluate.add_argument(
+        "--images", type=Path, metavar="DIR", help="a COCO JSON's pictures (default: its own folder)"
     )
     evaluate.add_argument(
         "--class-offset",
@@ -78,8 +102,10 @@ def build_parser() -> argparse.ArgumentParser:
         "refused where it is doubtful)",
     )
     _model_options(evaluate)
+    _task_options(evaluate)
     picture_options(evaluate)
 
+    add_models(commands)
     _command(commands, "doctor", _doctor, "what is missing on this machine", "edgeinfer doctor --json")
     return parser
 
@@ -99,17 +125,37 @@ def _model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", help="litert, tflite-runtime or tensorflow (default: the best installed)")
 
 
+def _task_options(parser: argparse.ArgumentParser) -> None:
+    tasks = [task for task in get_args(Task) if task != "tensors"]
+    parser.add_argument("--task", choices=tasks, help="what the model does (default: what the file says)")
+    parser.add_argument(
+        "--confidence", type=float, metavar="X", help="detection: boxes that are less sure are left out"
+    )
+    parser.add_argument("--iou", type=float, metavar="X", help="detection: boxes of a class that overlap more are one")
+    parser.add_argument(
+        "--head",
+        metavar="JSON",
+        help='detection: how the outputs become boxes, e.g. \'{"kind": "yolo", "unit": "share"}\'',
+    )
+
+
 def _runtime(options: argparse.Namespace) -> Runtime:
     from edgeinfer.runtime.runtime import Runtime
 
     return Runtime(options.model, device=options.device, threads=options.threads, engine=options.engine)
 
 
-def _classifier(options: argparse.Namespace, top_k: int) -> Pipeline[Classifications]:
-    from edgeinfer.model.metadata import read_labels
-    from edgeinfer.pipeline import classifier
+def _task(options: argparse.Namespace, runtime: Runtime) -> Task:
+    task: Task = options.task or runtime.metadata.task
+    # Most files that say nothing are classifiers, and one that is not says what its outputs are.
+    return "classification" if task == "tensors" else task
 
-    runtime = _runtime(options)
+
+def _pipeline(options: argparse.Namespace, runtime: Runtime, top_k: int = 5) -> Pipeline[Any]:
+    from edgeinfer import tasks
+    from edgeinfer.model.metadata import read_labels
+
+    task = _task(options, runtime)
     normalization = tuple(options.normalization) if options.normalization else None
     if normalization is not None:
         _say_override(normalization, runtime)
@@ -117,13 +163,33 @@ def _classifier(options: argparse.Namespace, top_k: int) -> Pipeline[Classificat
     if options.resize or options.filter:
         own = runtime.input.resize
         resize = Resize(options.resize or own.mode, options.filter or own.filter, own.pad)
-    return classifier(
-        runtime,
-        labels=read_labels(options.labels) if options.labels else None,
-        normalization=normalization,
-        resize=resize,
-        top_k=top_k,
-    )
+    labels = read_labels(options.labels) if options.labels else None
+    shared: dict[str, Any] = {"normalization": normalization, "resize": resize}
+    if task == "classification":
+        return tasks.classifier(runtime, labels=labels, top_k=top_k, **shared)
+    if task == "detection":
+        return tasks.detector(runtime, labels=labels, options=_detection_options(options), **shared)
+    if task == "segmentation":
+        return tasks.segmenter(runtime, labels=labels, **shared)
+    if task == "pose":
+        return tasks.poser(runtime, names=labels, **shared)
+    return tasks.embedder(runtime, **shared)
+
+
+def _detection_options(options: argparse.Namespace) -> DetectionOptions:
+    from edgeinfer.model.heads import DetectionHead
+    from edgeinfer.postprocess.detect import DetectionOptions
+
+    given: dict[str, Any] = {name: getattr(options, name, None) for name in ("confidence", "iou")}
+    if options.head is not None:
+        try:
+            said = json.loads(options.head)
+        except ValueError as error:
+            raise InputError("`--head` is not JSON.", received=str(error), expected='{"kind": "yolo", ...}') from error
+        if not isinstance(said, dict):
+            raise InputError("`--head` is not an object.", received=options.head, expected='{"kind": "yolo", ...}')
+        given["head"] = DetectionHead.from_json(said)
+    return DetectionOptions(**{name: value for name, value in given.items() if value is not None})
 
 
 def _say_override(given: tuple[float, float], runtime: Runtime) -> None:
@@ -139,8 +205,10 @@ def _say_override(given: tuple[float, float], runtime: Runtime) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    classify = _classifier(options, options.top)
-    runtime = classify.runtime
+    from edgeinfer.answers import task_of, to_json, to_text
+
+    runtime = _runtime(options)
+    answer = _pipeline(options, runtime, options.top)
     model = {
         "path": str(options.model),
         "sha256": runtime.sha256,
@@ -148,9 +216,10 @@ def _run(options: argparse.Namespace) -> int:
         "device": runtime.device,
     }
     worst = 0
-    for picture in options.pictures:
+    for picture, place in zip(options.pictures, _drawn_names(options.pictures, options.draw), strict=True):
         try:
-            found = classify(picture)
+            found = answer(picture)
+            drawn = _save_drawn(picture, found, place) if place else None
         except EdgeInferError as error:
             # One bad picture must not cost the answers for the others.
             worst = worst or error.exit_code
@@ -164,24 +233,39 @@ def _run(options: argparse.Namespace) -> int:
         if options.json:
             line = {
                 "image": str(picture),
-                "task": "classification",
-                "results": [
-                    {"class_id": row.class_id, "label": row.label, "confidence": row.confidence} for row in found
-                ],
-                "timing_ms": classify.latest_ms(),
+                "task": task_of(found),
+                "results": to_json(found),
+                "timing_ms": answer.latest_ms(),
                 "model": model,
+                **({"drawn": str(drawn)} if drawn else {}),
             }
             print(json.dumps(line), flush=True)
         else:
-            # What would be printed as 0.000 says nothing, but an answer has one class at least.
-            shown = [row for place, row in enumerate(found) if place == 0 or row.confidence >= 0.0005]
-            print(f"{picture}  " + "  ".join(f"{_quoted(row.label)} {row.confidence:.3f}" for row in shown), flush=True)
+            print(f"{picture}  {to_text(found)}" + (f"  -> {drawn}" if drawn else ""), flush=True)
     return worst
 
 
-def _quoted(label: str) -> str:
-    """Return a label so that it is seen where it ends: in quotes where it holds a comma, quotes or two blanks."""
-    return json.dumps(label, ensure_ascii=False) if any(mark in label for mark in (",", '"', "  ")) else label
+def _save_drawn(picture: Path, found: Any, place: Path) -> Path:
+    from edgeinfer.drawing import draw
+    from edgeinfer.preprocess.encode import write_image
+    from edgeinfer.preprocess.image import read_image
+
+    write_image(place, draw(read_image(picture), found))
+    return place
+
+
+def _drawn_names(pictures: Sequence[Path], folder: Path | None) -> list[Path | None]:
+    """Return where each picture is drawn to; those of one name count up, so that none lies on another."""
+    if folder is None:
+        return [None] * len(pictures)
+    folder.mkdir(parents=True, exist_ok=True)
+    seen: Counter[str] = Counter()
+    places: list[Path | None] = []
+    for picture in pictures:
+        seen[picture.stem] += 1
+        number = f"-{seen[picture.stem]}" if seen[picture.stem] > 1 else ""
+        places.append(folder / f"{picture.stem}{number}.png")
+    return places
 
 
 def _inspect(options: argparse.Namespace) -> int:
@@ -219,27 +303,34 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from edgeinfer.dataset import open_dataset
+    from edgeinfer.annotations.formats import open_data
     from edgeinfer.evaluate import evaluate
     from edgeinfer.model.metadata import read_labels
     from edgeinfer.progress import terminal_progress
 
+    if options.confidence is None:
+        options.confidence = _LEAST_CONFIDENCE
+    runtime = _runtime(options)
     result = evaluate(
-        _classifier(options, 5),
-        open_dataset(options.data),
+        _pipeline(options, runtime),
+        open_data(options.data, task=_task(options, runtime), images=options.images),
         labels=read_labels(options.labels) if options.labels else None,
         class_offset=options.class_offset,
         progress=terminal_progress(quiet=options.quiet or options.json),
     )
+    said: dict[str, Any] = result.to_json()
     if options.json:
-        print(json.dumps(result.to_json()))
+        print(json.dumps(said))
         return 0
-    low, high = result.top1_interval
-    print(f"top-1  {result.top1:.2%}  (95 % interval {low:.2%} to {high:.2%}), {result.samples} samples")
-    if result.top5 is not None and result.top5_interval is not None:
-        low, high = result.top5_interval
-        print(f"top-5  {result.top5:.2%}  (95 % interval {low:.2%} to {high:.2%})")
-    print(f"time   {result.timing}")
+    figures: dict[str, tuple[float, Any]] = {
+        name: (value, said["interval95"].get(name)) for name, value in said["metrics"].items()
+    }
+    width = max(len(_METRICS.get(name, name)) for name in figures)
+    for place, (name, (value, interval)) in enumerate(figures.items()):
+        between = f"  (95 % interval {interval[0]:.2%} to {interval[1]:.2%})" if interval else ""
+        counted = f", {result.samples} samples" if place == 0 else ""
+        print(f"{_METRICS.get(name, name):<{width}}  {value:.2%}{between}{counted}")
+    print(f"{'time':<{width}}  {result.timing}")
     return 0
 
 

@@ -273,8 +273,17 @@ class Embedding:
                 received=f"{self.vector.size} and {other.vector.size} numbers",
                 expected="as many",
             )
-        length = float(np.linalg.norm(self.vector)) * float(np.linalg.norm(other.vector))
-        return float(np.dot(self.vector, other.vector)) / length if length else 0.0
+        # In float64 and by the largest number: squares of small float32 numbers would vanish.
+        one, other_one = (_unit(each.vector) for each in (self, other))
+        return float(np.dot(one, other_one))
+
+
+def _unit(vector: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the vector with a length of 1; all zeros stay."""
+    values = vector.astype(np.float64)
+    values /= np.abs(values).max() or 1.0
+    length = float(np.linalg.norm(values))
+    return values / length if length else values
 
 
 def name_of(labels: Sequence[str], class_id: int) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -145,6 +146,34 @@ def place(resize: Resize, image_size: Size, tensor_size: Size) -> Placement:
         offset=(target[0] - source[0] * scale_x, target[1] - source[1] * scale_y),
     )
     return Placement(source, target, _bars(target, tensor_size), view)
+
+
+def cut(image: Image, region: Box) -> Image:
+    """Return a part of a picture, without copying it.
+
+    Args:
+        image: (height, width, 3) uint8.
+        region: xyxy, whole pixels, the right and lower end excluded.
+
+    Raises:
+        InputError: It does not lie in the picture, or is empty.
+    """
+    width, height = image.shape[1], image.shape[0]
+    try:
+        left, top, right, bottom = (operator.index(number) for number in region)
+    except (TypeError, ValueError) as error:
+        raise _no_region(region, width, height) from error
+    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+        raise _no_region(region, width, height)
+    return image[top:bottom, left:right]
+
+
+def _no_region(region: object, width: int, height: int) -> InputError:
+    return InputError(
+        "This region does not lie in the picture.",
+        received=repr(region),
+        expected=f"(left, top, right, bottom), whole numbers within (0, 0, {width}, {height}), not empty",
+    )
 
 
 def draw(image: Image, placement: Placement, resize: Resize, out: NDArray[np.uint8]) -> None:

@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -60,6 +60,9 @@ class Interpreter(Protocol):
     def get_output_details(self) -> list[dict[str, Any]]:
         """Return one dictionary an output."""
         ...
+
+    def resize_tensor_input(self, input_index: int, tensor_size: Sequence[int]) -> None:
+        """Change an input's shape; `allocate_tensors` has to follow."""
 
     def get_tensor(self, index: int) -> NDArray[Any]:
         """Return a copy of a tensor."""

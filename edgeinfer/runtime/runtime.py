@@ -87,6 +87,7 @@ class Runtime:
         self._input_views = tuple(self._interpreter.tensor(detail["index"]) for detail in inputs)
         indices = tuple(int(detail["index"]) for detail in outputs)
         self._outputs = Tensors(self._interpreter, indices, self.metadata.outputs)
+        self.batch = 1
         self.load_ms = (time.perf_counter() - started) * 1e3
 
     @property
@@ -159,6 +160,36 @@ class Runtime:
         and must be let go before `invoke`: take it per frame.
         """
         return self._input_views[index]()
+
+    def set_batch(self, samples: int) -> None:
+        """Make room for several samples in the inputs and outputs; that many stay until the next call.
+
+        Afterwards `input_view` and the outputs have `samples` rows, whatever `inputs` and `outputs` say. It costs as
+        much as loading the model's tensors anew, and nothing where the number is the same as before.
+
+        Raises:
+            InputError: The file takes one sample at a time, or `samples` is below 1.
+            DeviceError: The engine cannot.
+        """
+        if samples == self.batch:
+            return
+        if samples < 1 or not self.metadata.open_batch:
+            raise InputError(
+                "This model takes one sample at a time.",
+                received=f"{samples} samples",
+                expected="1" if not self.metadata.open_batch else "1 or more",
+                next_step="`Pipeline.batch` takes any number, and runs such a model once for each.",
+            )
+        try:
+            for detail, spec in zip(self._interpreter.get_input_details(), self.inputs, strict=True):
+                self._interpreter.resize_tensor_input(detail["index"], (samples, *spec.shape[1:]))
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise DeviceError(
+                f"{self.engine.name} {self.engine.version} cannot run this model on several samples at once.",
+                received=f"{samples} samples: {' '.join(str(error).split())}",
+            ) from error
+        self.batch = samples
 
     def invoke(self) -> None:
         """Run the model on what lies in its input tensors.
@@ -254,6 +285,26 @@ class Tensors(Mapping[str, NDArray[np.float32]]):
         if name not in self._index:
             raise KeyError(f"no output `{name}`; the model has {', '.join(self._index)}")
         return self._index[name]
+
+
+class Row(Tensors):
+    """The outputs of one sample of a batch: `Tensors` with a batch of 1, read from the batch's memory."""
+
+    def __init__(self, batch: Tensors, row: int) -> None:
+        self.specs = batch.specs
+        self._index = batch._index
+        self._batch = batch
+        self._row = row
+
+    def raw(self, which: int | str = 0) -> NDArray[Any]:
+        """Return a copy of an output's stored numbers for this sample, by position or name."""
+        copied: NDArray[Any] = self.view(which).copy()
+        return copied
+
+    def view(self, which: int | str = 0) -> NDArray[Any]:
+        """Return an output's own memory for this sample; as in `Tensors.view`."""
+        rows: NDArray[Any] = self._batch.view(which)[self._row : self._row + 1]
+        return rows
 
 
 def _stamp(path: Path | None) -> tuple[int, ...]:

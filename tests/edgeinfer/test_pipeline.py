@@ -12,11 +12,12 @@ from PIL import Image as PillowImage
 
 from edgeinfer.errors import InputError, InputFileError, MetadataError, WrongTaskError
 from edgeinfer.model.metadata import Resize
-from edgeinfer.pipeline import Pipeline, classifier, load
+from edgeinfer.pipeline import Pipeline
 from edgeinfer.preprocess.geometry import View
 from edgeinfer.preprocess.tensor import letterbox
 from edgeinfer.results import Classifications
 from edgeinfer.runtime.runtime import Runtime, Tensors
+from edgeinfer.tasks import classifier, load
 
 NAMES = ("red", "green", "blue", "dark")
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "dark": (0, 0, 0)}
@@ -139,7 +140,7 @@ def test_one_bad_picture_does_not_disturb_the_next(classify: Pipeline[Classifica
 def test_its_repr_says_the_model_and_what_stands_around_it(tmp_path: Path) -> None:
     (tmp_path / "m.tflite").write_bytes(colours())
     runtime = Runtime(tmp_path / "m.tflite", threads=1)
-    assert repr(classifier(runtime)) == f"Pipeline({runtime!r}, pre=Preprocessor, post=classifier)"
+    assert repr(classifier(runtime)) == f"Pipeline({runtime!r}, pre=Preprocessor, post=classification_post)"
     bare = Pipeline(runtime, pre=letterbox(runtime.input), post=lambda outputs, _view: outputs.raw())
     assert repr(bare).startswith("Pipeline(Runtime(m.tflite, ")
     assert repr(bare).endswith("post=test_its_repr_says_the_model_and_what_stands_around_it)")

@@ -6,13 +6,13 @@ import doctest
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeinfer.errors import InputError
 from edgeinfer.model.metadata import Resize
 from edgeinfer.preprocess import geometry, libraries
-from edgeinfer.preprocess.geometry import View, draw, place, resize_into
+from edgeinfer.preprocess.geometry import View, cut, draw, place, resize_into
 
 FILTERS = ["nearest", "bilinear", "bilinear-antialias", "bicubic-antialias", "lanczos-antialias"]
 sizes = st.tuples(st.integers(1, 5000), st.integers(1, 5000))
@@ -224,3 +224,51 @@ def test_bilinear_differs_by_one_grey_level_between_the_libraries(width, height,
 
 def test_the_examples_in_the_docstrings_are_right():
     assert doctest.testmod(geometry).failed == 0
+
+
+# --- a part of a picture ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["stretch", "letterbox", "crop"])
+@settings(max_examples=60)
+@given(
+    size=st.tuples(st.integers(1, 3000), st.integers(1, 3000)),
+    tensor=st.tuples(st.integers(1, 640), st.integers(1, 640)),
+    x=st.floats(0, 1),
+    y=st.floats(0, 1),
+)
+def test_a_point_comes_back_to_half_a_pixel(
+    mode: str, size: tuple[int, int], tensor: tuple[int, int], x: float, y: float
+) -> None:
+    placement = place(Resize(mode), size, tensor)
+    point = np.array([[x * size[0], y * size[1]]])
+    # There by the boxes that are drawn, back by the view.
+    (left, top, right, bottom), (into, down, end, foot) = placement.source, placement.target
+    share = (point - (left, top)) / (right - left, bottom - top)
+    there = share * (end - into, foot - down) + (into, down)
+    assert np.abs(placement.view.to_image(there) - point).max() <= 0.5
+
+
+def test_a_part_of_a_picture_is_cut_without_a_copy() -> None:
+    image = np.zeros((20, 30, 3), np.uint8)
+    part = cut(image, (5, 2, 25, 12))
+    assert part.shape == (10, 20, 3)
+    assert np.shares_memory(part, image)
+
+
+@pytest.mark.parametrize(
+    "region",
+    [(0, 0, 31, 20), (-1, 0, 5, 5), (5, 5, 5, 9), (9, 0, 3, 5), (0.5, 0, 3, 3), (0, 0, 3), "all", None],
+    ids=str,
+)
+def test_a_region_that_is_not_in_the_picture_is_refused(region: object) -> None:
+    with pytest.raises(InputError, match="region does not lie in the picture"):
+        cut(np.zeros((20, 30, 3), np.uint8), region)  # type: ignore[arg-type]
+
+
+def test_a_view_of_a_part_maps_to_the_whole_picture() -> None:
+    part = place(Resize("letterbox"), (40, 20), (80, 80)).view  # scale 2, bars of 20 above and below
+    whole = part.within((200, 100), (100, 50, 140, 70))
+    assert whole.image_size == (200, 100)
+    assert whole.region == (100, 50, 140, 70)
+    np.testing.assert_allclose(whole.to_image([[0, 20], [80, 60]]), [[100, 50], [140, 70]])

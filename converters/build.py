@@ -71,9 +71,12 @@ class Built:
 
 def build_plain(process: ConverterProcess, facts: ModelFacts, job: Job) -> Built:
     """Return the loaded model as a float32 file: the reference that quantization is measured against."""
-    request = ConvertRequest(output=job.folder / "float32.tflite", scheme="float32", io="float32")
+    step = job.recipe.quantize
+    request = ConvertRequest(
+        output=job.folder / "float32.tflite", scheme="float32", io="float32", ending=step.ending, top_k=step.top_k
+    )
     tflite, seconds = _convert(process, request)
-    metadata = describe(tflite, facts, job.card, {})
+    metadata = describe(tflite, facts, job.card, {}, step.ending)
     return Built("float32", write(tflite, metadata), metadata, seconds)
 
 
@@ -107,7 +110,7 @@ def build_quantized(process: ConverterProcess, facts: ModelFacts, job: Job, fine
         target=job.target,
         mixed=bool(finer.fallback),
     )
-    metadata = describe(tflite, facts, job.card, {})
+    metadata = describe(tflite, facts, job.card, {}, quantize.ending)
     warnings: list[str] = []
     if quantize.scheme in CALIBRATED_SCHEMES:
         for spec, stored in zip(metadata.inputs, quantized_inputs(tflite), strict=True):
@@ -136,4 +139,6 @@ def _request(job: Job, facts: ModelFacts, quantize: Quantize, finer: Finer) -> C
         per_tensor_dense=job.target.per_tensor_dense and quantize.scheme == "dynamic",
         ranges=finer.ranges,
         fallback=finer.fallback,
+        ending=quantize.ending,
+        top_k=quantize.top_k,
     )

@@ -9,7 +9,8 @@ from typing import Any, get_args
 
 from edgeinfer.dataset import Dataset
 from edgeinfer.errors import MetadataError
-from edgeinfer.model.metadata import Filter, Normalization, Resize, ResizeMode, Task
+from edgeinfer.model.heads import DetectionHead
+from edgeinfer.model.metadata import Filter, Normalization, Resize, ResizeMode, Role, Task
 from edgeinfer.model.specs import one_of
 
 
@@ -18,9 +19,11 @@ class Card:
     """What will be written into the model file, where the model does not say it itself.
 
     Attributes:
-        task: "classification" or "tensors"; None is a classification where the model ends in softmax or sigmoid, where
-            `labels` are given, or where labelled validation data judges one row of numbers; else "tensors".
-        labels: Names of the classes, index by index; any sequence of strings.
+        task: "classification", "detection", "segmentation", "pose", "embedding" or "tensors". None is a detection where
+            there is a `head`, what the file's end shows where the converter folds one into it
+            (`Quantize(ending=...)`), a classification where the model ends in softmax or sigmoid, where `labels` are
+            given, or where labelled validation data judges one row of numbers; else "tensors".
+        labels: Names of the classes, index by index, or of a pose's points; any sequence of strings.
         normalization: (mean, std) in pixel units: what the model was trained on is `(pixel - mean) / std`. None takes
             it from a Rescaling or Normalization at the model's front. With such a layer, leave it away or say (0, 1).
         resize: "stretch", "letterbox" or "crop".
@@ -31,10 +34,18 @@ class Card:
         version: The author's.
         author: Whoever made it.
         license: Name or text.
+        head: How a detection's outputs become boxes.
+        roles: What each output is to its task, in the order of the model, e.g. ("boxes", "scores"); () lets names and
+            shapes decide, see `converters.roles`.
 
     Raises:
-        MetadataError: A value that is not known, a std of 0, a normalization that is no pair of numbers, or labels in
-            one text.
+        MetadataError: A value that is not known, a std of 0, a normalization that is no pair of numbers, labels in one
+            text, or a head for another task than a detection.
+
+    Example:
+        >>> card = Card(head=DetectionHead("yolo", box="cxcywh", channels="first"), labels=["cat", "dog"])
+        >>> card.task
+        'detection'
     """
 
     task: Task | None = None
@@ -48,6 +59,8 @@ class Card:
     version: str = ""
     author: str = ""
     license: str = ""
+    head: DetectionHead | None = None
+    roles: Sequence[Role] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.labels, str):
@@ -59,8 +72,19 @@ class Card:
                 next_step="For a label file: `edgeinfer.model.metadata.read_labels(path)`.",
             )
         object.__setattr__(self, "labels", tuple(str(label) for label in self.labels))
+        object.__setattr__(self, "roles", (self.roles,) if isinstance(self.roles, str) else tuple(self.roles))
+        for role in self.roles:
+            one_of("role", role, get_args(Role))
+        if self.task is None and self.head is not None:
+            object.__setattr__(self, "task", "detection")
         if self.task is not None:
             one_of("task", self.task, get_args(Task))
+        if self.head is not None and self.task != "detection":
+            raise MetadataError(
+                "Only a detection has a head.",
+                received=f'task="{self.task}", head of kind "{self.head.kind}"',
+                expected='task="detection"',
+            )
         if self.normalization is not None:
             object.__setattr__(self, "normalization", _pair(self.normalization))
         # Both check their values when they are made.

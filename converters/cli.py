@@ -13,18 +13,20 @@ from converters.card import Card, Training
 from converters.conversion import Conversion
 from converters.convert import convert
 from converters.errors import AccuracyDropError
-from converters.metadata import annotate
-from converters.recipe import Quantize, Recipe, Step, Verify
+from converters.metadata import annotate, assign_roles
+from converters.recipe import Ending, Quantize, Recipe, Step, Verify
 from converters.report import Report
 from converters.targets import TARGETS, Scheme
 from edgeinfer import __version__
 from edgeinfer.command import Parser, picture_options, run_command, talk_options
-from edgeinfer.errors import InputError, naming
+from edgeinfer.errors import InputError, MetadataError, naming
 from edgeinfer.files import read_bytes, write_whole
-from edgeinfer.model.metadata import Normalization, Resize, Task, read, read_labels
+from edgeinfer.model.heads import DetectionHead
+from edgeinfer.model.metadata import Normalization, Resize, Role, Task, read, read_labels
 from edgeinfer.progress import terminal_progress
 
-_RECIPE_FLAGS = ("scheme", "io", "samples", "max_drop", "no_verify", "target", "seed")
+_RECIPE_FLAGS = ("scheme", "io", "samples", "ending", "top_k", "max_drop", "no_verify", "target", "seed")
+_HEAD = """'{"kind": "yolo", "channels": "first"}'"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,12 +73,14 @@ def convert_parser() -> argparse.ArgumentParser:
     recipe.add_argument("--target", help=f"{', '.join(one.name for one in TARGETS)} (default cpu)")
     recipe.add_argument("--scheme", choices=get_args(Scheme), help="default int8")
     recipe.add_argument("--io", choices=("int8", "uint8", "float32"), help="tensors at both ends (default int8)")
+    recipe.add_argument("--ending", choices=get_args(Ending), help="put into the graph behind the model")
+    recipe.add_argument("--top-k", type=int, metavar="K", help="classes that --ending top-k answers with (default 5)")
     recipe.add_argument("--samples", type=int, help="calibration samples (default 200)")
     recipe.add_argument("--max-drop", type=float, metavar="X", help="accuracy that may be lost, 0..1 (default 0.01)")
     recipe.add_argument("--seed", type=int, help="chooses the calibration samples (default 0)")
     recipe.add_argument("--no-verify", action="store_true", help="do not compare with the float model")
     card = parser.add_argument_group("what the file says of itself")
-    card.add_argument("--task", choices=get_args(Task), help="default: what the model's output looks like")
+    _task_options(card)
     picture_options(card)
     talk_options(parser)
     return parser
@@ -87,14 +91,44 @@ def annotate_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="edgeinfer-convert annotate",
         description="Write into a TFLite file what it should say of itself; the model stays as it is.",
-        epilog="Example: edgeinfer-convert annotate m.tflite --labels birds.txt --normalization 127.5 127.5",
+        epilog="Example: edgeinfer-convert annotate m.tflite --labels birds.txt --normalization 127.5 127.5; "
+        "edgeinfer-convert annotate ssd.tflite --task detection --labels coco.txt; "
+        f"edgeinfer-convert annotate yolo.tflite --head {_HEAD} --labels coco.txt. A head's settings: "
+        "`edgeinfer.model.heads.DetectionHead`.",
     )
     parser.add_argument("model", type=Path, help="a .tflite file")
     parser.add_argument("-o", "--output", type=Path, help="default: the file itself")
-    parser.add_argument("--task", choices=get_args(Task))
+    _task_options(parser)
     picture_options(parser)
     talk_options(parser)
     return parser
+
+
+def _task_options(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument("--task", choices=get_args(Task), help="default: what the model's output looks like")
+    parser.add_argument("--head", type=_head, metavar="JSON", help=f"of a detection, e.g. {_HEAD}")
+    parser.add_argument("--roles", type=_roles, metavar="ROLES", help="of the outputs, in order, e.g. boxes,scores")
+
+
+def _head(text: str) -> DetectionHead:
+    try:
+        said = json.loads(text)
+        if not isinstance(said, dict):
+            raise argparse.ArgumentTypeError(f"expected an object such as {_HEAD}, received {text}")
+        return DetectionHead.from_json(said)
+    except json.JSONDecodeError as error:
+        raise argparse.ArgumentTypeError(f"no JSON ({error}): expected an object such as {_HEAD}") from error
+    except MetadataError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _roles(text: str) -> tuple[Role, ...]:
+    roles = tuple(one.strip() for one in text.split(","))
+    for role in roles:
+        if role not in get_args(Role):
+            known = ", ".join(one for one in get_args(Role) if one)
+            raise argparse.ArgumentTypeError(f"the role `{role}` is not known: expected {known}")
+    return roles  # type: ignore[return-value]
 
 
 def _convert(options: argparse.Namespace) -> int:
@@ -107,6 +141,8 @@ def _convert(options: argparse.Namespace) -> int:
         normalization=tuple(options.normalization) if options.normalization else None,
         resize=options.resize or "stretch",
         filter=options.filter or "bilinear",
+        head=options.head,
+        roles=options.roles or (),
     )
     _check_output(options.output, options.model)
     try:
@@ -163,7 +199,7 @@ def _recipe(options: argparse.Namespace) -> Recipe:
             received="--no-verify, --max-drop",
             next_step="Leave one of them away.",
         )
-    given = {name: getattr(options, name) for name in ("scheme", "io", "samples")}
+    given = {name: getattr(options, name) for name in ("scheme", "io", "samples", "ending", "top_k")}
     steps: list[Step] = [Quantize(**{name: value for name, value in given.items() if value is not None})]
     if not options.no_verify:
         steps.append(Verify() if options.max_drop is None else Verify(max_drop=options.max_drop))
@@ -188,20 +224,21 @@ def _check_output(path: Path, model: Path) -> None:
 
 
 def _annotate(options: argparse.Namespace) -> int:
-    said = (options.task, options.labels, options.normalization, options.resize, options.filter)
-    if all(one is None for one in said) and options.output is None:
+    settings = ("task", "head", "roles", "labels", "normalization", "resize", "filter")
+    if all(getattr(options, name) is None for name in settings) and options.output is None:
         raise InputError(
             "There is nothing to write into the file.",
             received="no option",
-            expected="--task, --labels, --normalization, --resize or --filter",
+            expected=" or ".join(f"--{name}" for name in settings),
         )
     data = read_bytes(options.model)
     with naming(options.model):
         changed = annotate(
-            data,
+            assign_roles(data, options.roles) if options.roles else data,
             task=options.task,
             labels=read_labels(options.labels) if options.labels else None,
             normalization=Normalization(*options.normalization) if options.normalization else None,
+            head=options.head,
         )
         if options.resize or options.filter:
             # After the rest, because labels that do not fit are in the way of reading what the file says now.

@@ -13,17 +13,19 @@ from converters.card import Card
 from converters.errors import CalibrationError
 from converters.facts import ModelFacts
 from converters.graph.leading import Leading
-from edgeinfer.errors import MetadataError
+from converters.roles import check_roles, with_roles
+from converters.steps import Ending
+from edgeinfer.model.label_rule import fitting_outputs, labelled_output
 from edgeinfer.model.metadata import (
     InputSpec,
     ModelMetadata,
     Normalization,
     OutputSpec,
     Rescaling,
+    Role,
     Task,
     read,
 )
-from edgeinfer.postprocess.classify import class_count
 
 # What a network is trained on lies around zero, in a span of about one: 1 for [0, 1], 2 for [-1, 1], 4 to 5 for a mean
 # of 0 and a deviation of 1. A front layer that maps the pixels 0..255 into that was made for pixels, and one that maps
@@ -33,6 +35,8 @@ _NARROWEST = 0.1
 # A layer that only shifts was made for pixels if it shifts by grey levels: nobody takes 16 off a number of 0..1.
 _GREY_LEVELS = 16.0
 _PIXELS = (0.0, 255.0)
+# What stands at the end of a graph that was given an ending, in its order.
+ENDING_ROLES: Mapping[Ending, tuple[Role, ...]] = {"argmax": ("classmap",), "top-k": ("scores", "classes")}
 
 
 def takes_pixels(front: Sequence[Leading]) -> bool:
@@ -124,27 +128,26 @@ def tensor_normalization(own: Normalization | None, leading: Leading | None) -> 
 
 
 def check_labels(facts: ModelFacts, card: Card) -> None:
-    """Refuse labels that fit no output, before minutes go into a conversion.
+    """Refuse labels and roles that fit no output, before minutes go into a conversion.
 
     Args:
         facts: Of the loaded model. An output whose size depends on the data is taken to fit.
         card: What the user says.
 
     Raises:
-        MetadataError: Labels fewer or more than the classes of every output.
+        MetadataError: Labels fewer or more than the classes of every output, or roles that do not fit the outputs.
     """
-    widths = [class_count(OutputSpec(one.name, one.shape, one.dtype)) for one in facts.outputs]
-    if not card.labels or len(card.labels) in widths or any(width < 0 for width in widths):
-        return
-    raise MetadataError(
-        "The labels fit no output of the model.",
-        received=f"{len(card.labels)} labels",
-        expected=" or ".join(str(width) for width in widths),
-        next_step="Give one label a class, in the order of the model's output, a background class included.",
-    )
+    outputs = [OutputSpec(one.name, one.shape, one.dtype) for one in facts.outputs]
+    task = card.task or "tensors"
+    known = with_roles(task, outputs, card.head, card.roles)
+    check_roles(task, known, card.head)
+    if card.labels and all(size >= 0 for one in outputs for size in one.shape):
+        _labelled(task, known, card)
 
 
-def describe(tflite: bytes, facts: ModelFacts, card: Card, made: Mapping[str, object]) -> ModelMetadata:
+def describe(
+    tflite: bytes, facts: ModelFacts, card: Card, made: Mapping[str, object], ending: Ending | None = None
+) -> ModelMetadata:
     """Return the metadata for a file that was just converted.
 
     Args:
@@ -152,9 +155,10 @@ def describe(tflite: bytes, facts: ModelFacts, card: Card, made: Mapping[str, ob
         facts: Of the model that it came from.
         card: What the user says.
         made: For `edgeinfer.json`: how the file was made.
+        ending: What was folded into the graph behind the model.
 
     Raises:
-        MetadataError: Labels fewer or more than the model's classes.
+        MetadataError: Labels fewer or more than the model's classes, or roles that do not fit its outputs.
     """
     found = read(tflite)
     own = own_inputs(facts, card)
@@ -168,13 +172,13 @@ def describe(tflite: bytes, facts: ModelFacts, card: Card, made: Mapping[str, ob
         )
         for spec, mine in zip(found.inputs, own, strict=True)
     )
-    outputs = found.outputs
+    task = _task(card, found, ending)
+    # What was folded into the graph answers for the roles that the model's own outputs had.
+    roles = card.roles if ending is None else ENDING_ROLES[ending]
+    outputs = with_roles(task, found.outputs, card.head, roles)
     if card.labels:
-        fitting = [index for index, spec in enumerate(outputs) if class_count(spec) == len(card.labels)]
-        index = fitting[0] if len(fitting) == 1 else 0  # the writer refuses labels that do not fit
+        index = _labelled(task, outputs, card)
         outputs = (*outputs[:index], replace(outputs[index], labels=tuple(card.labels)), *outputs[index + 1 :])
-    # Labels make a classification of what would else be a row of numbers; several outputs are more than that.
-    task: Task = card.task or ("classification" if card.labels and len(outputs) == 1 else found.task)
     return replace(
         found,
         task=task,
@@ -186,4 +190,24 @@ def describe(tflite: bytes, facts: ModelFacts, card: Card, made: Mapping[str, ob
         author=card.author,
         license=card.license,
         made=made,
+        head=card.head,
     )
+
+
+def _task(card: Card, found: ModelMetadata, ending: Ending | None) -> Task:
+    if card.task is not None:
+        return card.task
+    if ending is not None:
+        return "classification" if ending == "top-k" else "segmentation"
+    if card.labels and found.task == "tensors" and len(found.outputs) == 1:
+        # Labels make a classification of what would else be a row of numbers, and a segmentation of a map.
+        (output,) = found.outputs
+        return "segmentation" if len(output.shape) == 4 and min(output.shape[1:3]) > 1 else "classification"
+    return found.task
+
+
+def _labelled(task: Task, outputs: Sequence[OutputSpec], card: Card) -> int:
+    """Return the output that the labels are for; the first of those that are alike."""
+    fitting = fitting_outputs(task, outputs, card.head, len(card.labels))
+    what = "names" if task == "pose" else "labels"
+    return fitting[0] if fitting else labelled_output(task, outputs, card.head, len(card.labels), what=what)

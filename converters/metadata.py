@@ -2,58 +2,48 @@
 
 The dataclasses and the reader live in `edgeinfer.model.metadata`. What goes where:
 
-* TFLite Metadata: name, description, version, author, license; of each input its name, colour, normalization
-  and the value range that follows from it; of each output its name and label file.
-* `labels.txt`: one class a line, UTF-8.
-* `edgeinfer.json`: `{"schema", "task", "inputs": [{"resize", "rescaling"}], "outputs": [{"activation"}],
-  "made"}`.
+* TFLite Metadata (`converters.tflite.notes`): name, description, version, author, license; of each input its name,
+  colour, normalization and the value range that follows from it; of each output its name, its label file and what
+  other readers ask for.
+* `labels.txt`: one name a line, UTF-8.
+* `edgeinfer.json`: `{"schema", "task", "inputs": [{"resize", "rescaling"}], "outputs": [{"activation", "role"}],
+  "head", "made"}`; an output without a role has none there, and only a detection has a head.
 * The tensors themselves: shape, dtype, scale, zero point.
 
-No Python package that installs today has the metadata schema, so its tables are built here slot by slot.
-
-Source: `metadata_schema.fbs` in tensorflow/tflite-support; the slot numbers are the order of its fields.
 MediaPipe 1.2 opens these files where the input is uint8, or float32 with a normalization.
 """
 
 from __future__ import annotations
 
 import json
-import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import Any
 
-from converters.tflite.attach import attach, new_builder, replace_files, table_offsets
+from converters.detection_classes import names_of_classes
+from converters.roles import check_roles, with_roles
+from converters.tflite.attach import attach, replace_files
+from converters.tflite.notes import FINISHED_NAMES, is_finished, metadata_buffer, utf8
 from edgeinfer.errors import MetadataError
 from edgeinfer.model.attached import ENTRY_NAME, ModelNotes, read_files, read_notes
+from edgeinfer.model.heads import DetectionHead
+from edgeinfer.model.label_rule import check_labelling, labelled_output
 from edgeinfer.model.metadata import (
     JSON_NAME,
     LABELS_NAME,
     SCHEMA,
     Activation,
-    InputSpec,
     ModelMetadata,
     Normalization,
     OutputSpec,
     Resize,
+    Role,
     Task,
     parse_labels,
     read,
 )
 from edgeinfer.model.schema import Subgraph, parse
-from edgeinfer.postprocess.classify import class_count
 
-__all__ = ["annotate", "write"]
-
-_IDENTIFIER = b"M001"
-# Every field that is written here is in the schema since its first version.
-_PARSER_VERSION = "1.0.0"
-_COLOURS = {"rgb": 1, "grayscale": 2}
-_IMAGE_PROPERTIES, _NORMALIZATION_OPTIONS = (
-    2,
-    1,
-)  # members of the unions ContentProperties and ProcessUnitOptions
-_AXIS_LABELS = 2
+__all__ = ["annotate", "assign_roles", "finished_names", "write"]
 
 
 def write(tflite: bytes, metadata: ModelMetadata) -> bytes:
@@ -82,10 +72,12 @@ def write(tflite: bytes, metadata: ModelMetadata) -> bytes:
     """
     _check_tensors(metadata, parse(tflite).main)
     _check_normalizations(metadata)
+    check_roles(metadata.task, metadata.outputs, metadata.head)
+    check_labelling(metadata.task, metadata.outputs, metadata.head)
     labels = _labels(metadata)
     files = {LABELS_NAME: _label_file(labels)} if labels else {}
     files[JSON_NAME] = _json_file(metadata)
-    return attach(tflite, name=ENTRY_NAME, data=_flatbuffer(metadata), files=files)
+    return attach(tflite, name=ENTRY_NAME, data=metadata_buffer(metadata), files=files)
 
 
 def annotate(
@@ -96,18 +88,24 @@ def annotate(
     normalization: Normalization | None = None,
     resize: Resize | None = None,
     activation: Activation | None = None,
+    head: DetectionHead | None = None,
 ) -> bytes:
     """Return the model file with some of what it says changed; None leaves a value as it is.
 
     Args:
         tflite: The model file, with or without metadata.
-        task: What the model does.
-        labels: Names of the classes, for the one output that has as many; a single probability takes two.
-            Names may repeat (ImageNet has two cranes), but none may be empty. An empty sequence takes the
-            labels away.
+        task: What the model does. Outputs without a role get the one that their name or shape shows, see
+            `converters.roles`; the outputs of a finished detection are called as MediaPipe looks for them. An
+            embedding has no labels: those in the file go.
+        labels: Names of the classes, for the one output that they are meant for (`edgeinfer.model.label_rule`): the
+            scores of as many classes (a single probability takes two), a map of class numbers, the classes of a
+            finished detection; of the points for key points. Names may repeat (ImageNet has two cranes), but none
+            may be empty. Where the detection op counts one class less and the first name is a background's, that
+            name goes. An empty sequence takes the labels away.
         normalization: For every input that is a picture.
         resize: For every input that is a picture.
         activation: What the last op leaves, for the output that has the labels, or for the only one.
+        head: How a detection's outputs become boxes.
 
     Raises:
         MetadataError: The labels fit no output, or a value fits no tensor of this model.
@@ -138,28 +136,39 @@ def annotate(
                 resize=resize or spec.resize,
                 colour=spec.colour or ("rgb" if spec.shape[3] == 3 else "grayscale"),
             )
-    if labels is not None:
+    task = task or ("detection" if head is not None else said.task)
+    head = head or (said.head if task == "detection" else None)
+    outputs = list(with_roles(task, outputs, head))
+    if labels is not None or task == "embedding":
         outputs = [replace(spec, labels=()) for spec in outputs]
     if labels:
-        index = _labelled_output(outputs, labels)
-        outputs[index] = replace(outputs[index], labels=tuple(labels))
+        names = names_of_classes(tflite, labels, outputs, head)
+        index = labelled_output(task, outputs, head, len(names), what="names" if task == "pose" else "labels")
+        outputs[index] = replace(outputs[index], labels=names)
     if activation is not None:
         index = _only_output(outputs)
         outputs[index] = replace(outputs[index], activation=activation)
-    changed = replace(said, task=task or said.task, inputs=tuple(inputs), outputs=tuple(outputs))
-    return write(tflite, changed)
+    changed = replace(said, task=task, inputs=tuple(inputs), outputs=tuple(outputs), head=head)
+    return write(tflite, finished_names(changed))
 
 
-def _labelled_output(outputs: Sequence[OutputSpec], labels: Sequence[str]) -> int:
-    fitting = [index for index, spec in enumerate(outputs) if class_count(spec) == len(labels)]
-    if len(fitting) == 1:
-        return fitting[0]
-    raise MetadataError(
-        "The labels fit no output of the model." if not fitting else "The labels fit more than one output.",
-        received=f"{len(labels)} labels",
-        expected=" or ".join(str(class_count(spec)) for spec in outputs),
-        next_step="Give one label a class, in the order of the model's output, a background class included.",
-    )
+def assign_roles(tflite: bytes, roles: Sequence[Role]) -> bytes:
+    """Return the model file with a role for each output, in their order; "" leaves one without.
+
+    Raises:
+        MetadataError: Fewer or more roles than outputs, one that is not known, or roles that do not fit the rest.
+        DamagedModelError: It is no TFLite file, or damaged.
+    """
+    said = read(tflite)
+    return write(tflite, replace(said, outputs=with_roles(said.task, said.outputs, said.head, roles)))
+
+
+def finished_names(metadata: ModelMetadata) -> ModelMetadata:
+    """Return the metadata with the outputs of a finished detection called as MediaPipe looks for them."""
+    if not is_finished(metadata):
+        return metadata
+    outputs = tuple(replace(one, name=FINISHED_NAMES[one.role]) for one in metadata.outputs)
+    return replace(metadata, outputs=outputs)
 
 
 def _only_output(outputs: Sequence[OutputSpec]) -> int:
@@ -217,13 +226,6 @@ def _labels(metadata: ModelMetadata) -> tuple[str, ...]:
             "A file has one list of labels, but two outputs have different ones.",
             received=" and ".join(f"{len(labels)} labels" for labels in kinds),
         )
-    for spec in metadata.outputs:
-        if spec.labels and len(spec.labels) != class_count(spec):
-            raise MetadataError(
-                f"The labels do not fit output `{spec.name}`.",
-                received=f"{len(spec.labels)} labels",
-                expected=f"{class_count(spec)}, one a class",
-            )
     return kinds.pop() if kinds else ()
 
 
@@ -244,7 +246,7 @@ def _label_file(labels: tuple[str, ...]) -> bytes:
             expected="names without their own index in front",
             next_step="Leave the numbers away: a label's line is its index.",
         )
-    return _utf8(text, "The labels")
+    return utf8(text, "The labels")
 
 
 def _json_file(metadata: ModelMetadata) -> bytes:
@@ -258,7 +260,10 @@ def _json_file(metadata: ModelMetadata) -> bytes:
             }
             for spec in metadata.inputs
         ],
-        "outputs": [{"activation": spec.activation} for spec in metadata.outputs],
+        "outputs": [
+            {"activation": spec.activation, **({"role": spec.role} if spec.role else {})} for spec in metadata.outputs
+        ],
+        **({"head": metadata.head.to_json()} if metadata.head is not None else {}),
         "made": dict(metadata.made),
     }
     try:
@@ -269,96 +274,4 @@ def _json_file(metadata: ModelMetadata) -> bytes:
             received=str(error),
             expected="texts, finite numbers, true, false, null, lists and objects",
         ) from error
-    return _utf8(text + "\n", f"`{JSON_NAME}`")
-
-
-def _utf8(text: str, what: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        raise MetadataError(f"{what} cannot be written as UTF-8.", received=str(error)) from error
-
-
-def _flatbuffer(metadata: ModelMetadata) -> bytes:
-    builder = new_builder()
-    inputs = [_input(builder, spec) for spec in metadata.inputs]
-    outputs = [_output(builder, spec) for spec in metadata.outputs]
-    subgraph = _table(builder, {2: table_offsets(builder, inputs), 3: table_offsets(builder, outputs)})
-    fields = {
-        0: _text(builder, metadata.name),
-        1: _text(builder, metadata.description),
-        2: _text(builder, metadata.version),
-        3: table_offsets(builder, [subgraph]),
-        4: _text(builder, metadata.author),
-        5: _text(builder, metadata.license),
-        7: _text(builder, _PARSER_VERSION),
-    }
-    builder.Finish(_table(builder, fields), _IDENTIFIER)
-    return bytes(builder.Output())
-
-
-def _input(builder: Any, spec: InputSpec) -> int:
-    fields = {0: _text(builder, spec.name)}
-    if spec.colour is not None:
-        properties = _table(builder, {}, {0: _COLOURS[spec.colour]})
-        fields[3] = _table(builder, {1: properties}, {0: _IMAGE_PROPERTIES})
-    if spec.normalization is not None:
-        _check_float32(spec, spec.normalization)
-        low, high = spec.normalization.range
-        mean, std = _float(builder, spec.normalization.mean), _float(builder, spec.normalization.std)
-        options = _table(builder, {0: mean, 1: std})
-        unit = _table(builder, {1: options}, {0: _NORMALIZATION_OPTIONS})
-        fields[4] = table_offsets(builder, [unit])
-        fields[5] = _table(builder, {0: _float(builder, high), 1: _float(builder, low)})
-    return _table(builder, fields)
-
-
-def _output(builder: Any, spec: OutputSpec) -> int:
-    fields = {0: _text(builder, spec.name)}
-    if spec.labels:
-        file = _table(builder, {0: _text(builder, LABELS_NAME)}, {2: _AXIS_LABELS})
-        fields[6] = table_offsets(builder, [file])
-    return _table(builder, fields)
-
-
-def _table(builder: Any, children: Mapping[int, int], small: Mapping[int, int] | None = None) -> int:
-    """Write a table.
-
-    Args:
-        builder: To write with.
-        children: Slot to the position of what was written before; 0 is nothing.
-        small: Slot to the number of a one-byte field.
-    """
-    numbers = small or {}
-    builder.StartObject(max([*children, *numbers], default=-1) + 1)
-    for slot, child in children.items():
-        builder.PrependUOffsetTRelativeSlot(slot, child, 0)
-    for slot, number in numbers.items():
-        builder.PrependUint8Slot(slot, number, 0)
-    return int(builder.EndObject())
-
-
-def _text(builder: Any, text: str) -> int:
-    return int(builder.CreateString(_utf8(text, "The metadata"))) if text else 0
-
-
-def _float(builder: Any, value: float) -> int:
-    """Write a list of one float32."""
-    builder.StartVector(4, 1, 4)
-    builder.PrependFloat32(value)
-    return int(builder.EndVector())
-
-
-def _check_float32(spec: InputSpec, normalization: Normalization) -> None:
-    """Refuse what float32 turns into 0 or infinity."""
-    try:
-        struct.pack("<4f", normalization.mean, *normalization.range, normalization.std)
-        vanishes = struct.unpack("<f", struct.pack("<f", normalization.std))[0] == 0
-    except OverflowError:
-        vanishes = True
-    if vanishes:
-        raise MetadataError(
-            f"The normalization of input `{spec.name}` does not fit into 32-bit floats.",
-            received=f"mean={normalization.mean}, std={normalization.std}",
-            expected="pixel units, e.g. (127.5, 127.5)",
-        )
+    return utf8(text + "\n", f"`{JSON_NAME}`")

@@ -14,11 +14,11 @@ from typing import Any, get_args
 
 from converters.errors import RecipeError
 from converters.settings import close_name, is_whole
-from converters.steps import Distill, FineTune, Fit, Prune, Quantize, Step, Verify
+from converters.steps import Distill, Ending, FineTune, Fit, Prune, Quantize, Step, Verify
 from converters.targets import target
 from edgeinfer.files import read_bytes, write_whole
 
-__all__ = ["SCHEMA", "Distill", "FineTune", "Fit", "Prune", "Quantize", "Recipe", "Step", "Verify"]
+__all__ = ["SCHEMA", "Distill", "Ending", "FineTune", "Fit", "Prune", "Quantize", "Recipe", "Step", "Verify"]
 
 SCHEMA = 1
 _STEPS: dict[str, type[Step]] = {

@@ -161,7 +161,12 @@ def _verdict(comparison: Comparison, judged_on: str) -> list[str]:
             f"Drop {100 * comparison.drop:+.2f} points (95 % interval {100 * low:+.2f} to {100 * high:+.2f}), "
             f"{comparison.samples} labelled samples ({judged_on})."
         )
-    if comparison.agreement is not None and comparison.agreement_interval is not None:
+    if comparison.agreement is not None and comparison.agreement_interval is None:
+        lines.append(
+            f"Both answer the same on {comparison.agreement:.2%} of the pixels of {comparison.samples} samples "
+            f"({judged_on}). This is agreement, not accuracy."
+        )
+    elif comparison.agreement is not None and comparison.agreement_interval is not None:
         low, high = comparison.agreement_interval
         only = "" if comparison.drop is not None else " This is agreement, not accuracy: no validation data was given."
         lines.append(

@@ -19,7 +19,7 @@ from edgeinfer.evaluate import FEWEST_SAMPLES, Evaluation, label_doubt, score
 from edgeinfer.intervals import drop_interval, share_interval
 from edgeinfer.model.metadata import InputSpec
 from edgeinfer.pipeline import Pipeline, Postprocess, Preprocess
-from edgeinfer.postprocess.classify import class_count, classify
+from edgeinfer.postprocess.classify import class_count, classification_post, ranked_outputs
 from edgeinfer.preprocess.geometry import View
 from edgeinfer.preprocess.image import read_image
 from edgeinfer.preprocess.tensor import Preprocessor
@@ -41,8 +41,9 @@ class Comparison:
     Attributes:
         samples: How many were compared.
         engine: Name and version; one thread.
-        agreement: Share of samples on which both models answer the same class; None where there are no classes.
-        agreement_interval: Wilson's 95 % interval of it.
+        agreement: Share of samples on which both models answer the same class, of a segmentation share of the pixels;
+            None where there are no classes.
+        agreement_interval: Wilson's 95 % interval of it; None of pixels, which are no samples.
         original: Accuracy of the float model; None where the data has no labels.
         quantized: Accuracy of the converted model, likewise.
         drop: `original.top1 - quantized.top1`, absolute, 0..1; None without labels.
@@ -121,9 +122,10 @@ def compare(
     if not len(data):
         raise InputError("There is nothing to compare on.", received=f"no samples in {data.name}")
     pair = Runtime(original, threads=1), Runtime(quantized, threads=1)
-    outputs = pair[0].outputs
+    metadata = pair[0].metadata
+    outputs = metadata.outputs
     one_row = len(outputs) == 1 and all(size == 1 for size in outputs[0].shape[:-1])
-    if pair[0].metadata.task == "classification" and one_row:
+    if metadata.task == "classification" and (one_row or ranked_outputs(metadata)):
         return _compare_classes(pair, data, class_offset, progress)
     if data.truth is not None:
         raise InputError(
@@ -132,6 +134,8 @@ def compare(
             expected="one output of shape (1, classes), or data without labels",
             next_step='Say `Card(task="classification")` (`--task classification`) if it is one.',
         )
+    if metadata.task == "segmentation" and len(outputs) == 1:
+        return _compare_pixels(pair, data, progress)
     return _compare_tensors(pair, data, progress)
 
 
@@ -200,10 +204,10 @@ def cautions(comparison: Comparison, step: Verify) -> tuple[str, ...]:
 def _compare_classes(
     pair: tuple[Runtime, Runtime], data: Dataset, class_offset: int | None, progress: ProgressReport | None
 ) -> Comparison:
-    spec = pair[0].outputs[0]
+    labels, count = _known_classes(pair[0], data)
     truth = None
     if data.truth is not None:
-        truth = match_classes(data, spec.labels, class_count(spec), class_offset=class_offset)
+        truth = match_classes(data, labels, count, class_offset=class_offset)
     models = _answering(pair[0], _classes(pair[0])), _answering(pair[1], _classes(pair[1]))
     rows = [(first.class_id, second.class_id) for first, second in _both(models, data, progress)]
     first, second = (np.stack(column) for column in zip(*rows, strict=True))
@@ -212,13 +216,12 @@ def _compare_classes(
     scores: list[Evaluation] = []
     drop = interval = doubt = None
     if truth is not None:
-        offset = None if matches_by_name(data, spec.labels) else class_offset or 0
-        doubt = label_doubt(first[:, 0], truth, class_count(spec), name=data.name, class_offset=offset)
+        offset = None if matches_by_name(data, labels) else class_offset or 0
+        doubt = label_doubt(first[:, 0], truth, count, name=data.name, class_offset=offset)
         if doubt is not None and samples >= FEWEST_SAMPLES:
             raise doubt
         scores = [
-            score(answers, truth, class_count(spec), model.timing())
-            for answers, model in zip((first, second), models, strict=True)
+            score(answers, truth, count, model.timing()) for answers, model in zip((first, second), models, strict=True)
         ]
         right = first[:, 0] == truth, second[:, 0] == truth
         lost, won = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
@@ -237,6 +240,57 @@ def _compare_classes(
         quantized_latency=models[1].timing().invoke,
         doubt="" if doubt is None else f"{doubt.message} {doubt.received}. {doubt.next_step}",
     )
+
+
+def _known_classes(runtime: Runtime, data: Dataset) -> tuple[tuple[str, ...], int]:
+    """Return the names of the classes and how many there are."""
+    ranked = ranked_outputs(runtime.metadata)
+    if ranked is None:
+        spec = runtime.outputs[0]
+        return spec.labels, class_count(spec)
+    # The best few do not show how many they were chosen from: without names the data has to say it.
+    labels = runtime.outputs[ranked[1]].labels
+    highest = -1 if data.truth is None or not len(data.truth) else int(np.max(data.truth))
+    return labels, len(labels) or max(highest + 1, 2)
+
+
+def _compare_pixels(pair: tuple[Runtime, Runtime], data: Dataset, progress: ProgressReport | None) -> Comparison:
+    """Compare maps pixel by pixel: the share of the pixels on which both say the same class."""
+    models = _answering(pair[0], _pixel_classes(pair[0])), _answering(pair[1], _pixel_classes(pair[1]))
+    same = pixels = 0
+    for first, second in _both(models, data, progress):
+        same += int((first == second).sum())
+        pixels += first.size
+    return Comparison(
+        samples=len(data),
+        engine=f"{pair[0].engine.name} {pair[0].engine.version}",
+        agreement=same / pixels,
+        # Neighbouring pixels are no samples of their own, so there is no interval to be had from their number.
+        agreement_interval=None,
+        original=None,
+        quantized=None,
+        drop=None,
+        drop_interval=None,
+        error=None,
+        original_latency=models[0].timing().invoke,
+        quantized_latency=models[1].timing().invoke,
+    )
+
+
+def _pixel_classes(runtime: Runtime) -> Postprocess[NDArray[Any]]:
+    """Return what makes class numbers of a map of scores, of one score, or of class numbers."""
+    (spec,) = runtime.outputs
+    half = 0.5 if spec.activation != "none" else 0.0
+
+    def post(outputs: Tensors, view: View) -> NDArray[Any]:  # noqa: ARG001 - the map is compared as the model has it
+        if spec.role == "classmap":
+            return outputs.raw()
+        if spec.shape[-1] == 1:
+            return np.asarray(outputs[spec.name] > half)
+        classes: NDArray[Any] = np.argmax(outputs.raw(), axis=-1)
+        return classes
+
+    return post
 
 
 def _compare_tensors(pair: tuple[Runtime, Runtime], data: Dataset, progress: ProgressReport | None) -> Comparison:
@@ -303,12 +357,7 @@ def _both(
 
 
 def _classes(runtime: Runtime) -> Postprocess[Classifications]:
-    spec = runtime.outputs[0]
-
-    def post(outputs: Tensors, view: View) -> Classifications:  # noqa: ARG001 - classes have no place in the picture
-        return classify(outputs.raw(), spec)
-
-    return post
+    return classification_post(runtime.metadata)
 
 
 def _floats(outputs: Tensors, view: View) -> list[NDArray[np.float32]]:  # noqa: ARG001 - tensors have no place either

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from converters.facts import Loaded, TensorFacts
     from converters.graph.leading import Leading
 
-__all__ = ["Frozen", "freeze"]
+__all__ = ["Frozen", "freeze", "graph_names", "named_function"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,31 +42,15 @@ def freeze(loaded: Loaded) -> Frozen:
     Raises:
         ConversionError: The model cannot be traced at batch 1, or keeps variables that it writes to.
     """
-    import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-
     inputs, outputs = loaded.facts.inputs, loaded.facts.outputs
-    names = _graph_names([one.name for one in (*inputs, *outputs)])
+    names = graph_names([one.name for one in (*inputs, *outputs)])
     in_names, out_names = names[: len(inputs)], names[len(inputs) :]
 
-    def serve(*tensors: Any) -> list[Any]:
-        return [tf.identity(tensor, name=name) for tensor, name in zip(loaded.call(tensors), out_names, strict=True)]
-
-    specification = [tf.TensorSpec(one.shape, one.dtype, name=name) for one, name in zip(inputs, in_names, strict=True)]
-    try:
-        traced = tf.function(serve, input_signature=specification, autograph=False)
-        frozen = convert_variables_to_constants_v2(traced.get_concrete_function())
-    except (ValueError, TypeError, tf.errors.OpError) as error:
-        raise ConversionError(
-            "The model cannot be traced with batch 1.",
-            received=_first_lines(str(error)),
-            expected="a model whose layers work on one sample and keep no state between calls",
-            next_step="Build it again with a fixed input shape, without `stateful=True` and without a batch size.",
-        ) from error
-    function = _with_named_outputs(frozen, in_names, out_names)
+    traced_inputs = tuple(replace(one, name=name) for one, name in zip(inputs, in_names, strict=True))
+    function = named_function(lambda *tensors: loaded.call(tensors), traced_inputs, out_names)
     return Frozen(
         function,
-        tuple(replace(one, name=name) for one, name in zip(inputs, in_names, strict=True)),
+        traced_inputs,
         tuple(
             replace(
                 one,
@@ -81,7 +65,38 @@ def freeze(loaded: Loaded) -> Frozen:
     )
 
 
-def _graph_names(wanted: Sequence[str]) -> list[str]:
+def named_function(call: Callable[..., Sequence[Any]], inputs: Sequence[TensorFacts], out_names: Sequence[str]) -> Any:
+    """Trace a function of batch-1 tensors, with constants for variables and a name for each output.
+
+    Args:
+        call: Takes the tensors in the order of `inputs` and returns as many as there are `out_names`.
+        inputs: With names that a graph takes, see `graph_names`.
+        out_names: Likewise.
+
+    Raises:
+        ConversionError: The function cannot be traced at batch 1, or keeps variables that it writes to.
+    """
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    def serve(*tensors: Any) -> list[Any]:
+        return [tf.identity(tensor, name=name) for tensor, name in zip(call(*tensors), out_names, strict=True)]
+
+    specification = [tf.TensorSpec(one.shape, one.dtype, name=one.name) for one in inputs]
+    try:
+        traced = tf.function(serve, input_signature=specification, autograph=False)
+        frozen = convert_variables_to_constants_v2(traced.get_concrete_function())
+    except (ValueError, TypeError, tf.errors.OpError) as error:
+        raise ConversionError(
+            "The model cannot be traced with batch 1.",
+            received=_first_lines(str(error)),
+            expected="a model whose layers work on one sample and keep no state between calls",
+            next_step="Build it again with a fixed input shape, without `stateful=True` and without a batch size.",
+        ) from error
+    return _with_named_outputs(frozen, [one.name for one in inputs], out_names)
+
+
+def graph_names(wanted: Sequence[str]) -> list[str]:
     """Make names that a TensorFlow graph takes, each once."""
     names: list[str] = []
     for name in wanted:

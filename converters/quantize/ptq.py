@@ -20,6 +20,7 @@ from converters.quantize.frozen import Frozen
 from converters.quantize.mixed import fallback_layers, quantize_mixed
 from converters.quantize.refusal import explain_refusal
 from converters.settings import check_fallback
+from converters.steps import Ending
 from converters.targets import CALIBRATED_SCHEMES, Io, Scheme
 from edgeinfer.errors import EdgeInferError
 
@@ -50,6 +51,8 @@ class ConvertRequest:
             these ranges to the last bit; tensors without one get theirs from the calibration data, which is needed in
             any case: without it ops stay float. Names are those of `converters.quantize.scales`.
         fallback: Layers that stay float in an int8 file: (pattern, "float32"), see `converters.quantize.mixed`.
+        ending: What is put behind the model, see `converters.quantize.ending`; None is nothing.
+        top_k: For the ending "top-k".
     """
 
     output: Path
@@ -60,6 +63,8 @@ class ConvertRequest:
     per_tensor_dense: bool = False
     ranges: tuple[tuple[str, float, float], ...] = ()
     fallback: tuple[tuple[str, str], ...] = ()
+    ending: Ending | None = None
+    top_k: int = 5
 
     def __post_init__(self) -> None:
         for what, value, allowed in (

@@ -21,6 +21,7 @@ from typing import IO, Any
 from converters.errors import ConversionError
 from converters.facts import Kind
 from converters.graph.lower import needs_lowering
+from converters.quantize.ending import with_ending
 from converters.quantize.frozen import Frozen, freeze
 from converters.quantize.ptq import ConvertFacts, ConvertRequest, quantize
 from converters.quantize.scales import Ranges
@@ -126,6 +127,8 @@ class Session:
         start = time.perf_counter()
         lowered = self._lowers and request.scheme == "int8"
         frozen = self._again(request.ranges, lowered) if request.ranges or lowered else self._frozen
+        if request.ending is not None:
+            frozen = with_ending(frozen, request.ending, request.top_k)
         data, samples = quantize(frozen, request)
         seconds = time.perf_counter() - start
         try:

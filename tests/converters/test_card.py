@@ -11,6 +11,7 @@ import pytest
 from converters.card import Card, Training
 from edgeinfer.dataset import from_arrays
 from edgeinfer.errors import EdgeInferError, MetadataError
+from edgeinfer.model.heads import DetectionHead
 from edgeinfer.model.metadata import Normalization, Resize
 
 
@@ -50,8 +51,10 @@ def test_cards_compare_and_can_be_keys_and_do_not_change() -> None:
         {"filter": "bicubic"},
         {"pad": 256},
         {"task": "clasification"},
+        {"roles": ("boxes", "colours")},
+        {"task": "segmentation", "head": DetectionHead("yolo")},
     ],
-    ids=lambda wrong: str(*wrong.items()),
+    ids=lambda wrong: str(tuple(wrong.items())),
 )
 def test_a_wrong_value_is_refused_when_the_card_is_made(wrong: dict[str, Any]) -> None:
     with pytest.raises(MetadataError):
@@ -62,6 +65,17 @@ def test_a_wrong_value_is_refused_when_the_card_is_made(wrong: dict[str, Any]) -
 def test_a_normalization_that_is_no_pair_of_numbers_is_refused(normalization: Any) -> None:
     with pytest.raises(EdgeInferError, match="normalization"):
         Card(normalization=normalization)
+
+
+@pytest.mark.parametrize("task", ["classification", "detection", "segmentation", "pose", "embedding", "tensors"])
+def test_a_card_can_say_every_task(task: Any) -> None:
+    assert Card(task=task).task == task
+
+
+def test_a_head_makes_a_detection() -> None:
+    assert Card(head=DetectionHead("yolo"), roles=["predictions"]) == Card(
+        task="detection", head=DetectionHead("yolo"), roles=("predictions",)
+    )
 
 
 def test_labels_in_one_text_are_refused_before_they_become_letters() -> None:

@@ -37,6 +37,7 @@ from converters.report import StepRow
 from converters.verify import compare
 from edgeinfer.dataset import Dataset
 from edgeinfer.errors import MissingDependencyError, UnsupportedOpError
+from edgeinfer.model.heads import DetectionHead
 from edgeinfer.model.metadata import Normalization, Resize, read
 
 pytest.importorskip("flatbuffers", reason="flatbuffers is not installed: metadata is written on workstations")
@@ -98,6 +99,27 @@ def test_every_option_reaches_the_function(called: Called, tmp_path: Path) -> No
     training = called.arguments["training"]
     assert isinstance(training, Training)
     assert (training.validation, training.class_offset) == (Path("v"), 1)
+
+
+def test_task_head_roles_and_ending_reach_the_function(called: Called) -> None:
+    head = '{"kind": "yolo", "channels": "first"}'
+    assert run("--task", "detection", "--head", head, "--roles", "predictions") == 0
+    card = Card(task="detection", head=DetectionHead("yolo", channels="first"), roles=("predictions",))
+    assert called.arguments["card"] == card
+    assert run("--ending", "top-k", "--top-k", "3") == 0
+    assert called.arguments["recipe"].quantize == Quantize(ending="top-k", top_k=3)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--head", "yolo"], ["--head", "[1]"], ["--head", '{"kind": "polygons"}'], ["--roles", "boxes,colours"]],
+    ids=["no JSON", "no object", "another kind", "another role"],
+)
+def test_a_head_or_a_role_that_is_none_is_wrong_usage(
+    called: Called, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*words) == 2
+    assert words[0] in capsys.readouterr().err
 
 
 def test_the_data_of_a_training_reaches_the_function(called: Called) -> None:
@@ -289,6 +311,27 @@ def test_annotate_changes_the_file_in_its_place(tmp_path: Path, capsys: pytest.C
     assert said.inputs[0].normalization == Normalization(127.5, 127.5)
     assert said.inputs[0].resize == Resize("letterbox")
     assert f"Wrote {path}, {path.stat().st_size} bytes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "task"),
+    [
+        (("--task", "embedding"), "embedding"),
+        (("--task", "classification", "--labels", "names.txt"), "classification"),
+        (
+            ("--head", '{"kind": "yolo", "channels": "last", "objectness": false}', "--roles", "predictions"),
+            "detection",
+        ),
+    ],
+    ids=["embedding", "classification", "detection"],
+)
+def test_annotate_says_the_task(words: tuple[str, ...], task: str, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("red\ngreen\nblue\ndark\n")
+    path = tmp_path / "m.tflite"
+    path.write_bytes(TFLITE)
+    placed = [str(tmp_path / word) if word.endswith(".txt") else word for word in words]
+    assert cli.main(["annotate", str(path), *placed]) == 0
+    assert read(path).task == task
 
 
 def test_annotate_to_another_file_leaves_the_first_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

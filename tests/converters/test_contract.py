@@ -23,6 +23,7 @@ from converters.facts import ModelFacts, TensorFacts
 from converters.graph.leading import Leading
 from converters.metadata import write
 from edgeinfer.errors import MetadataError
+from edgeinfer.model.heads import DetectionHead
 from edgeinfer.model.metadata import Normalization, Rescaling, Resize, read
 
 PICTURE = TensorFacts("photo", (1, 8, 8, 3), "float32")
@@ -264,3 +265,75 @@ def test_labels_that_fit_no_output_are_refused_before_anything_is_converted(coun
         check_labels(facts(), Card(labels=[str(one) for one in range(count)]))
     assert f"{count} labels" in caught.value.received
     assert "4" in caught.value.expected
+
+
+# --- tasks beyond a row of classes ----------------------------------------------------------------
+
+YOLO = DetectionHead("yolo", channels="first", objectness=False, unit="share")
+
+
+def answering(*shapes: tuple[int, ...], dtype: str = "float32") -> bytes:
+    """A file with these outputs; it only has to be read."""
+    tensors = [tiny_models.TensorSpec("photo", (1, 8, 8, 3))]
+    tensors += [tiny_models.TensorSpec(f"out{place}", shape, dtype) for place, shape in enumerate(shapes)]
+    operators = [tiny_models.OperatorSpec(tiny_models.RESHAPE, (0,), (place + 1,)) for place in range(len(shapes))]
+    return tiny_models.model(tensors, operators, inputs=[0], outputs=range(1, len(shapes) + 1))
+
+
+def test_a_yolo_model_counts_its_classes_behind_the_box() -> None:
+    card = Card(head=YOLO, labels=("cat", "dog", "cow"))
+    known = facts(outputs=((1, 7, 84),))
+    check_labels(known, card)
+    said = describe(answering((1, 7, 84)), known, card, {})
+    assert (said.task, said.head) == ("detection", YOLO)
+    assert (said.outputs[0].role, said.outputs[0].labels) == ("predictions", ("cat", "dog", "cow"))
+    with pytest.raises(MetadataError, match="labels fit no output"):
+        check_labels(known, Card(head=YOLO, labels=("cat", "dog")))
+
+
+def test_a_head_whose_outputs_the_model_has_not_is_refused_before_anything_is_converted() -> None:
+    with pytest.raises(MetadataError, match='head of kind "heatmap"'):
+        check_labels(facts(outputs=((1, 8, 8, 4), (1, 8, 8, 2))), Card(head=DetectionHead("heatmap")))
+
+
+def test_the_roles_of_the_card_are_the_roles_of_the_outputs() -> None:
+    shapes = ((1, 8, 8, 4), (1, 8, 8, 2))
+    card = Card(head=DetectionHead("heatmap"), roles=("heatmap", "sizes"), labels=tuple("abcd"))
+    said = describe(answering(*shapes), facts(outputs=shapes), card, {})
+    assert [(one.role, one.labels) for one in said.outputs] == [("heatmap", tuple("abcd")), ("sizes", ())]
+
+
+def test_labels_of_a_map_make_a_segmentation() -> None:
+    card = Card(labels=("sky", "sea", "land", "ship"))
+    said = describe(answering((1, 8, 8, 4)), facts(outputs=((1, 8, 8, 4),)), card, {})
+    assert (said.task, said.outputs[0].labels) == ("segmentation", ("sky", "sea", "land", "ship"))
+
+
+@pytest.mark.parametrize("task", ["embedding", "tensors"])
+def test_what_the_card_calls_a_row_of_numbers_is_what_it_is(task: Any) -> None:
+    assert describe(tiny_models.classifier(activation="none"), facts(), Card(task=task), {}).task == task
+
+
+def test_an_embedding_takes_no_labels() -> None:
+    with pytest.raises(MetadataError, match="labels fit no output"):
+        check_labels(facts(), Card(task="embedding", labels=tuple("abcd")))
+
+
+def test_the_names_of_points_are_counted_as_points() -> None:
+    known = facts(outputs=((1, 1, 17, 3),))
+    check_labels(known, Card(task="pose", labels=[f"point {place}" for place in range(17)]))
+    with pytest.raises(MetadataError, match="names fit no output"):
+        check_labels(known, Card(task="pose", labels=("nose",)))
+
+
+def test_an_argmax_in_the_graph_is_a_map_of_classes_with_the_labels_of_the_model() -> None:
+    tflite = answering((1, 8, 8), dtype="int32")
+    said = describe(tflite, facts(outputs=((1, 8, 8, 2),)), Card(labels=("sky", "sea")), {}, "argmax")
+    assert (said.task, said.outputs[0].role, said.outputs[0].labels) == ("segmentation", "classmap", ("sky", "sea"))
+
+
+def test_a_top_k_in_the_graph_has_its_labels_at_the_classes() -> None:
+    tflite = answering((1, 2), (1, 2))
+    said = describe(tflite, facts(), Card(labels=tuple("abcd")), {}, "top-k")
+    assert said.task == "classification"
+    assert [(one.role, one.labels) for one in said.outputs] == [("scores", ()), ("classes", tuple("abcd"))]

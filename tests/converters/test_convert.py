@@ -33,8 +33,8 @@ from edgeinfer.errors import InputError, InputFileError, MetadataError, OutputEr
 from edgeinfer.model.metadata import Normalization, Rescaling, read
 from edgeinfer.model.ops import ceilings
 from edgeinfer.model.schema import parse
-from edgeinfer.pipeline import classifier
 from edgeinfer.runtime.runtime import Runtime
+from edgeinfer.tasks import classifier
 
 pytest.importorskip("flatbuffers", reason="flatbuffers is not installed: metadata is written on workstations")
 

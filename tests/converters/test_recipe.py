@@ -103,6 +103,8 @@ def test_json_says_the_schema_the_target_and_every_setting() -> None:
                 "equalize": False,
                 "correct_bias": False,
                 "fallback": {},
+                "ending": None,
+                "top_k": 5,
             },
             {"step": "verify", "max_drop": 0.5, "min_agreement": None, "max_error": 0.5},
         ],

@@ -30,8 +30,8 @@ from converters.targets import target
 from edgeinfer.dataset import Dataset
 from edgeinfer.errors import InputError
 from edgeinfer.model.metadata import read
-from edgeinfer.pipeline import classifier
 from edgeinfer.progress import Progress
+from edgeinfer.tasks import classifier
 
 pytest.importorskip("flatbuffers", reason="flatbuffers is not installed: metadata is written on workstations")
 

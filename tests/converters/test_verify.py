@@ -23,6 +23,7 @@ from edgeinfer.preprocess.image import read_image
 NAMES = ("red", "green", "blue", "dark")
 # The second file has red and green swapped, so it agrees with the first on blue and dark only.
 RED, GREEN, BLUE, DARK = range(4)
+TOPK_V2, ARG_MAX, ARG_MAX_OPTIONS, INT32 = 48, 56, 40, 2
 COLOURS = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [0, 0, 0]], np.uint8)
 
 
@@ -213,6 +214,77 @@ def test_several_inputs_with_classes_have_an_agreement_and_with_truth_an_accurac
     assert found.original is not None
     assert found.original.top1 == 0.5
     assert found.original_latency.p50 > 0
+
+
+# --- maps and ranked classes ----------------------------------------------------------------------
+
+
+def class_map() -> bytes:
+    """The class of each pixel is the strongest of its three channels: ARG_MAX over them, (1, 2, 2) int32."""
+    record = {"schema": 1, "task": "segmentation", "outputs": [{"role": "classmap"}]}
+    tensors = [
+        tiny_models.TensorSpec("pixels", (1, 2, 2, 3)),
+        tiny_models.TensorSpec("axis", (), "int32", values=[3]),
+        tiny_models.TensorSpec("map", (1, 2, 2), "int32"),
+    ]
+    argmax = tiny_models.OperatorSpec(ARG_MAX, (0, 1), (2,), ARG_MAX_OPTIONS, {0: Scalar("b", INT32)})
+    data = tiny_models.model(tensors, [argmax], inputs=[0], outputs=[2])
+    return tiny_models.with_files(data, {"edgeinfer.json": json.dumps(record)})
+
+
+def score_map() -> bytes:
+    """The same scores as they are, doubled: the largest stays the largest."""
+    tensors = [tiny_models.TensorSpec("pixels", (1, 2, 2, 3)), tiny_models.TensorSpec("map", (1, 2, 2, 3))]
+    add = tiny_models.OperatorSpec(tiny_models.ADD, (0, 0), (1,), 11, {0: Scalar("b", 0)})
+    data = tiny_models.model(tensors, [add], inputs=[0], outputs=[1])
+    return tiny_models.with_files(data, {"edgeinfer.json": json.dumps({"schema": 1, "task": "segmentation"})})
+
+
+def best_two() -> bytes:
+    record = {"schema": 1, "task": "classification", "outputs": [{"role": "scores"}, {"role": "classes"}]}
+    tensors = [
+        tiny_models.TensorSpec("row", (1, 3)),
+        tiny_models.TensorSpec("k", (), "int32", values=[2]),
+        tiny_models.TensorSpec("best", (1, 2)),
+        tiny_models.TensorSpec("places", (1, 2), "int32"),
+    ]
+    data = tiny_models.model(tensors, [tiny_models.OperatorSpec(TOPK_V2, (0, 1), (2, 3))], inputs=[0], outputs=[2, 3])
+    return tiny_models.with_files(data, {"edgeinfer.json": json.dumps(record)})
+
+
+@pytest.mark.parametrize("second", [class_map, score_map], ids=["map of classes", "map of scores"])
+def test_maps_are_compared_pixel_by_pixel_whether_the_graph_takes_the_largest_or_not(second: Any) -> None:
+    pixels = np.random.default_rng(0).random((3, 2, 2, 3), np.float32)
+    found = compare(class_map(), second(), Dataset("maps", list(pixels)))
+    assert (found.agreement, found.agreement_interval, found.error, found.drop) == (1.0, None, None, None)
+
+
+def test_the_agreement_of_maps_is_the_share_of_the_pixels() -> None:
+    fixed = np.zeros((1, 2, 2, 3), np.float32)
+    fixed[..., 0] = 1.0
+    ones = compare(class_map(), constant_map([0, 0, 0, 1]), Dataset("maps", [fixed]))
+    assert ones.agreement == 3 / 4
+
+
+def constant_map(classes: list[int]) -> bytes:
+    """Class scores that the input is added to: one of ten at the given class of each pixel."""
+    scores = [10.0 if channel == one else 0.0 for one in classes for channel in range(3)]
+    tensors = [
+        tiny_models.TensorSpec("pixels", (1, 2, 2, 3)),
+        tiny_models.TensorSpec("scores", (1, 2, 2, 3), values=scores),
+        tiny_models.TensorSpec("map", (1, 2, 2, 3)),
+    ]
+    add = tiny_models.OperatorSpec(tiny_models.ADD, (0, 1), (2,), 11, {0: Scalar("b", 0)})
+    data = tiny_models.model(tensors, [add], inputs=[0], outputs=[2])
+    return tiny_models.with_files(data, {"edgeinfer.json": json.dumps({"schema": 1, "task": "segmentation"})})
+
+
+def test_ranked_classes_have_an_accuracy_like_any_others() -> None:
+    rows = [np.array([row], np.float32) for row in ([0, 0.5, 0.25], [0.75, 0.25, 0], [0, 0.25, 0.5])]
+    found = compare(best_two(), best_two(), Dataset("rows", rows, np.array([1, 0, 1])))
+    assert found.agreement == 1.0
+    assert found.original is not None
+    assert found.original.top1 == pytest.approx(2 / 3)
 
 
 # --- JSON -----------------------------------------------------------------------------------------

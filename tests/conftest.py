@@ -8,6 +8,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A deadline for each example measures how busy the machine is, and not what is tested.
+settings.register_profile("edgeinfer", deadline=None)
+settings.load_profile("edgeinfer")
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,7 +39,13 @@ def test_data() -> Path:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep what the tests remember of tried files out of the user's cache, one folder for the whole run."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
-    for name in ("EDGEINFER_ENGINE", "EDGEINFER_THREADS", "EDGEINFER_DEVICE", "EDGEINFER_LOG_LEVEL"):
+    for name in (
+        "EDGEINFER_ENGINE",
+        "EDGEINFER_THREADS",
+        "EDGEINFER_DEVICE",
+        "EDGEINFER_LOG_LEVEL",
+        "EDGEINFER_ZOO_URL",
+    ):
         monkeypatch.delenv(name, raising=False)
 
 

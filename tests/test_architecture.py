@@ -15,7 +15,18 @@ ROOT = Path(__file__).resolve().parents[1]
 DEVICE_FILES = sorted((ROOT / "edgeinfer").rglob("*.py"))
 WORKSTATION_FILES = sorted((ROOT / "converters").rglob("*.py"))
 ALL_FILES = DEVICE_FILES + WORKSTATION_FILES
-HEAVY = {"tensorflow", "keras", "cv2", "PIL", "ai_edge_litert", "tflite_runtime", "flatbuffers", "picamera2"}
+HEAVY = {
+    "tensorflow",
+    "keras",
+    "cv2",
+    "PIL",
+    "ai_edge_litert",
+    "tflite_runtime",
+    "flatbuffers",
+    "picamera2",
+    "pooch",
+    "requests",
+}
 
 
 def name_of(path: Path) -> str:

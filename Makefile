@@ -6,6 +6,7 @@ VENVS ?= .venv
 WORKSTATION := $(VENVS)/workstation
 DEVICE := $(VENVS)/device
 TF_KERAS := $(VENVS)/tf-keras
+MEDIAPIPE := $(VENVS)/mediapipe
 # The interpreter's version is part of the stamp: another `PYTHON=` makes the environments anew.
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 READY := ready-$(VERSION)
@@ -23,9 +24,10 @@ demo: $(WORKSTATION)/$(READY) $(DEVICE)/$(READY)
 
 test: test-workstation test-device
 
-test-workstation: $(WORKSTATION)/$(READY) $(DEVICE)/$(READY) $(TF_KERAS)/$(READY)
+test-workstation: $(WORKSTATION)/$(READY) $(DEVICE)/$(READY) $(TF_KERAS)/$(READY) $(MEDIAPIPE)/$(READY)
 	EDGEINFER_DEVICE_PYTHON=$(abspath $(DEVICE))/bin/python \
 	EDGEINFER_TF_KERAS_PYTHON=$(abspath $(TF_KERAS))/bin/python \
+	EDGEINFER_MEDIAPIPE_PYTHON=$(abspath $(MEDIAPIPE))/bin/python \
 	$(WORKSTATION)/bin/python -m pytest tests -n $(TEST_WORKERS) --dist loadfile
 
 test-device: $(DEVICE)/$(READY)
@@ -43,7 +45,7 @@ lint: $(WORKSTATION)/$(READY)
 	$(WORKSTATION)/bin/ruff format --check .
 	$(WORKSTATION)/bin/mypy
 
-environments: $(WORKSTATION)/$(READY) $(DEVICE)/$(READY) $(TF_KERAS)/$(READY)
+environments: $(WORKSTATION)/$(READY) $(DEVICE)/$(READY) $(TF_KERAS)/$(READY) $(MEDIAPIPE)/$(READY)
 
 # The workstation: TensorFlow 2.21, Keras 3, LiteRT, NumPy 2.
 $(WORKSTATION)/$(READY): pyproject.toml setup.cfg
@@ -62,11 +64,11 @@ $(DEVICE)/$(READY): pyproject.toml setup.cfg
 	@$(DEVICE)/bin/python -m pip install $(PIP_FLAGS) --upgrade pip
 ifneq ($(OLD_PYTHON),)
 	@$(DEVICE)/bin/python -m pip install $(PIP_FLAGS) 'tflite-runtime==2.14.0' 'numpy<2' pillow \
-	    'opencv-python-headless<4.12' pytest pytest-timeout hypothesis
+	    'opencv-python-headless<4.12' pytest pytest-timeout hypothesis pooch
 else
 	@echo "*** This Python has no tflite-runtime: the device environment takes LiteRT instead. ***"
 	@$(DEVICE)/bin/python -m pip install $(PIP_FLAGS) ai-edge-litert numpy pillow opencv-python-headless \
-	    pytest pytest-timeout hypothesis
+	    pytest pytest-timeout hypothesis pooch
 endif
 	@$(DEVICE)/bin/python -m pip install $(PIP_FLAGS) --no-deps -e .
 	@touch $@
@@ -79,6 +81,16 @@ $(TF_KERAS)/$(READY): $(WORKSTATION)/$(READY)
 	@$(TF_KERAS)/bin/python -m pip install $(PIP_FLAGS) --no-deps 'tf-keras==2.21.0'
 	@$(WORKSTATION)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
 	    > "$$($(TF_KERAS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/workstation.pth"
+	@touch $@
+
+# MediaPipe opens our files, too: in an environment of its own, because it brings other packages than ours.
+$(MEDIAPIPE)/$(READY):
+	@echo "Setting up $(MEDIAPIPE): another reader of the metadata, for the tests ..."
+	@test -e $@ || rm -rf $(MEDIAPIPE)
+	@$(PYTHON) -m venv $(MEDIAPIPE)
+	@$(MEDIAPIPE)/bin/python -m pip install $(PIP_FLAGS) --upgrade pip
+	@$(MEDIAPIPE)/bin/python -m pip install $(PIP_FLAGS) 'mediapipe==1.2.2' \
+	    || echo "*** MediaPipe has no wheel for this machine: the tests that need it are skipped. ***"
 	@touch $@
 
 clean:

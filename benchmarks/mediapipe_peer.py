@@ -18,88 +18,26 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from frames import camera_frame
+from record import test_data, versions, write_rows
+
+from edgeinfer import open_dataset, read_image
 
 ROOT = Path(__file__).resolve().parents[1]
-BLOCKS, FRAMES, STARTS = 20, 10, 11
+BLOCKS, FRAMES, STARTS = 20, 10, 15
 TASKS = ("classifier", "detector")
-
-
-# --- the two workers: run in their own interpreters, spoken to by lines of JSON -------------------
-
-
-def edgeinfer_worker(task: str, model: str) -> tuple[Callable[[Any], Any], Callable[[Any], int]]:
-    """Return what answers for one picture, and what reads the first class off an answer."""
-    import edgeinfer
-
-    runtime = edgeinfer.Runtime(model, threads=1)
-    answer = edgeinfer.classifier(runtime) if task == "classifier" else edgeinfer.detector(runtime)
-    return answer, lambda found: int(found.class_id[0])
-
-
-def mediapipe_worker(task: str, model: str) -> tuple[Callable[[Any], Any], Callable[[Any], int]]:
-    """Return the same of MediaPipe Tasks; a numpy picture becomes its own kind of picture for each call."""
-    import mediapipe as mp
-    from mediapipe.tasks.python import BaseOptions, vision
-
-    base = BaseOptions(model_asset_path=model)
-    tool: Any
-    if task == "classifier":
-        tool = vision.ImageClassifier.create_from_options(
-            vision.ImageClassifierOptions(base_options=base, max_results=5)
-        )
-        run = tool.classify
-    else:
-        tool = vision.ObjectDetector.create_from_options(
-            vision.ObjectDetectorOptions(base_options=base, score_threshold=0.25)
-        )
-        run = tool.detect
-
-    def answer(picture: Any) -> Any:
-        return run(mp.Image(image_format=mp.ImageFormat.SRGB, data=picture))
-
-    return answer, lambda found: int(found.classifications[0].categories[0].index)
-
-
-def work(who: str, task: str, model: str, picture: str) -> None:
-    """Load, answer once, say so; then answer blocks of frames, or a folder of photos, as the lines on stdin ask."""
-    make = edgeinfer_worker if who == "edgeinfer" else mediapipe_worker
-    frame = np.load(picture)
-    answer, first = make(task, model)
-    answer(frame)
-    print(json.dumps({"ready": True, "peak_kib": peak_kib()}), flush=True)
-    for line in sys.stdin:
-        asked = json.loads(line)
-        if "frames" in asked:
-            times = []
-            for _ in range(asked["frames"]):
-                start = time.perf_counter_ns()
-                answer(frame)
-                times.append(time.perf_counter_ns() - start)
-            print(json.dumps({"times": times, "peak_kib": peak_kib()}), flush=True)
-        else:
-            pictures = np.load(asked["photos"], allow_pickle=False)
-            print(json.dumps({"first": [first(answer(pictures[name])) for name in pictures.files]}), flush=True)
-
-
-def peak_kib() -> int:
-    """Return the peak resident set of this process in KiB, as Linux counts it."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
-
-
-# --- the parent -----------------------------------------------------------------------------------
 
 
 class Worker:
     """A worker process, pinned to one core."""
 
     def __init__(self, python: str, who: str, task: str, model: Path, picture: Path) -> None:
-        command = [python, __file__, "--worker", who, task, str(model), str(picture)]
+        command = [python, str(ROOT / "benchmarks" / "mediapipe_worker.py"), who, task, str(model), str(picture)]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "GLOG_minloglevel": "3"}
         self.started = time.perf_counter()
         self.process = subprocess.Popen(
@@ -150,11 +88,11 @@ def files(data: Path, folder: Path) -> dict[str, Path]:
 
 
 def import_ms(python: str, statement: str) -> float:
-    """Return how long a fresh interpreter takes for a statement."""
-    start = time.perf_counter()
+    """Return how long a statement takes in a fresh interpreter, without the interpreter's own start."""
+    timed = f"import time; start = time.perf_counter(); {statement}; print((time.perf_counter() - start) * 1e3)"
+    command = ["taskset", "-c", "0", python, "-c", timed]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run(["taskset", "-c", "0", python, "-c", statement], check=True, env=environment, capture_output=True)
-    return (time.perf_counter() - start) * 1e3
+    return float(subprocess.run(command, check=True, env=environment, capture_output=True).stdout.split()[-1])
 
 
 def measure(pythons: dict[str, str], task: str, model: Path, picture: Path) -> Iterator[dict[str, object]]:
@@ -203,8 +141,6 @@ def row(task: str, what: str, unit: str, series: dict[str, list[float]]) -> dict
 
 def accuracy(pythons: dict[str, str], data: Path, model: Path, folder: Path, picture: Path) -> dict[str, object]:
     """Return the row of top-1 on the shared photos, both on the same decoded pixels."""
-    from edgeinfer import open_dataset, read_image
-
     photos = open_dataset(data / "imagenet_sample")
     packed = folder / "photos.npz"
     pixels: dict[str, Any] = {f"{number:04d}": read_image(source) for number, source in enumerate(photos)}
@@ -233,14 +169,7 @@ def main() -> None:
     """Measure both and write one row per figure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--mediapipe", default=str(ROOT / ".venv" / "mediapipe" / "bin" / "python"))
-    parser.add_argument("--worker", nargs=4, metavar=("WHO", "TASK", "MODEL", "PICTURE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.worker:
-        work(*options.worker)
-        return
-    from frames import camera_frame
-    from record import test_data, versions, write_rows
-
     data = test_data()
     pythons = {"edgeinfer": sys.executable, "mediapipe": options.mediapipe}
     rows: list[dict[str, object]] = []
@@ -257,7 +186,7 @@ def main() -> None:
         for _ in range(STARTS):
             for who, python in pythons.items():
                 imports[who].append(import_ms(python, statements[who]))
-        rows.append(row("both", "import, interpreter included", "ms", imports))
+        rows.append(row("both", "import, NumPy included", "ms", imports))
         for task in TASKS:
             rows += measure(pythons, task, models[task], picture)
         rows.append(accuracy(pythons, data, models["classifier"], folder, picture))

@@ -91,9 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="classes: class folders, a folder with labels.csv, or an .npz (x, y or jpeg, offset, label); boxes: a "
         "COCO JSON or a YOLO folder; masks: a folder with images/ and masks/; key points: a COCO JSON",
     )
-    evaluate.add_argument(
-        "--images", type=Path, metavar="DIR", help="a COCO JSON's pictures (default: its own folder)"
-    )
+    evaluate.add_argument("--images", type=Path, metavar="DIR", help="a COCO JSON's pictures (default: its own folder)")
     evaluate.add_argument(
         "--class-offset",
         type=int,

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import functools
-import logging
 from types import ModuleType
 
 from edgeinfer.errors import MissingDependencyError
-
-_LOG = logging.getLogger(__name__)
 
 
 def require_opencv() -> ModuleType:
@@ -36,7 +33,9 @@ def opencv() -> ModuleType | None:
     try:
         return require_opencv()
     except MissingDependencyError as error:
-        _LOG.debug("Pillow stands in for OpenCV: %s", error.received)
+        import logging  # only a machine without OpenCV needs it
+
+        logging.getLogger(__name__).debug("Pillow stands in for OpenCV: %s", error.received)
         return None
 
 

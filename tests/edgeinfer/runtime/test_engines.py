@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import sys
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 from importlib.metadata import version
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -31,9 +34,22 @@ def only(monkeypatch: pytest.MonkeyPatch) -> Install:
 
     def install(*names: str) -> None:
         present = {MODULES[name] for name in names}
-        monkeypatch.setattr(engines, "find_spec", lambda module: object() if module in present else None)
+        monkeypatch.setattr(
+            engines, "find_spec", lambda module: ModuleSpec(module, None) if module in present else None
+        )
 
     return install
+
+
+def test_the_version_is_the_one_that_the_package_index_knows() -> None:
+    distributions = {"litert": "ai-edge-litert", "tflite-runtime": "tflite-runtime", "tensorflow": "tensorflow"}
+    for engine in installed_engines():
+        assert engine.version == importlib.metadata.version(distributions[engine.name])
+
+
+def test_an_engine_without_a_folder_of_its_own_has_an_unknown_version(only: Install) -> None:
+    only("tflite-runtime" if find_spec("tflite_runtime") is None else "tensorflow")
+    assert find_engine().version == "unknown"
 
 
 @pytest.mark.parametrize(

@@ -309,10 +309,12 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.confidence is None:
         options.confidence = _LEAST_CONFIDENCE
     runtime = _runtime(options)
+    task = _task(options, runtime)
     result = evaluate(
         _pipeline(options, runtime),
-        open_data(options.data, task=_task(options, runtime), images=options.images),
-        labels=read_labels(options.labels) if options.labels else None,
+        open_data(options.data, task=task, images=options.images),
+        # The other tasks' answers carry their names, a detector's without that of a background.
+        labels=read_labels(options.labels) if options.labels and task == "classification" else None,
         class_offset=options.class_offset,
         progress=terminal_progress(quiet=options.quiet or options.json),
     )

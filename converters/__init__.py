@@ -7,13 +7,16 @@ from converters.errors import AccuracyDropError, CalibrationError, ConversionErr
 from converters.metadata import annotate
 from converters.recipe import Distill, FineTune, Fit, Prune, Quantize, Recipe, Verify
 from converters.report import Report
+from edgeinfer.model.heads import AnchorGrid, DetectionHead
 
 __all__ = [
     "AccuracyDropError",
+    "AnchorGrid",
     "CalibrationError",
     "Card",
     "Conversion",
     "ConversionError",
+    "DetectionHead",
     "Distill",
     "FineTune",
     "Fit",

@@ -16,6 +16,7 @@ from converters.errors import AccuracyDropError
 from converters.metadata import annotate, assign_roles
 from converters.recipe import Ending, Quantize, Recipe, Step, Verify
 from converters.report import Report
+from converters.roles import check_answerable
 from converters.targets import TARGETS, Scheme
 from edgeinfer import __version__
 from edgeinfer.command import Parser, picture_options, run_command, talk_options
@@ -246,6 +247,8 @@ def _annotate(options: argparse.Namespace) -> int:
             changed = annotate(
                 changed, resize=Resize(options.resize or own.mode, options.filter or own.filter, own.pad)
             )
+        if options.task or options.roles or options.head:
+            check_answerable(read(changed))
     output = options.output or options.model
     write_whole(output, changed)
     if options.json:

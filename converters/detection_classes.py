@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from edgeinfer.errors import MetadataError
+from edgeinfer.errors import MetadataError, MissingDependencyError
 from edgeinfer.model.flatbuffer import FlatBuffer
 from edgeinfer.model.heads import DetectionHead
 from edgeinfer.model.label_rule import without_background
@@ -34,12 +34,18 @@ def op_classes(tflite: bytes) -> int | None:
 
 
 def _number(options: bytes) -> int | None:
-    from flatbuffers import flexbuffers  # a workstation's package; annotate needs it anyway
-
+    try:
+        from flatbuffers import flexbuffers
+    except ImportError as error:
+        raise MissingDependencyError(
+            "Reading a detection op's options needs the package `flatbuffers`.",
+            received=str(error),
+            next_step="pip install flatbuffers",
+        ) from error
     try:
         said: Any = flexbuffers.Loads(bytearray(options)) if options else {}
         return int(said[_OPTION])
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError):
+    except Exception:  # flexbuffers raises whatever happens first on damage: AssertionError, struct.error, KeyError
         return None  # the engine reads the options itself; here they would only have helped
 
 

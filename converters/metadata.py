@@ -41,6 +41,7 @@ from edgeinfer.model.metadata import (
     parse_labels,
     read,
 )
+from edgeinfer.model.recognize import op_roles
 from edgeinfer.model.schema import Subgraph, parse
 
 __all__ = ["annotate", "assign_roles", "finished_names", "write"]
@@ -160,7 +161,17 @@ def assign_roles(tflite: bytes, roles: Sequence[Role]) -> bytes:
         DamagedModelError: It is no TFLite file, or damaged.
     """
     said = read(tflite)
-    return write(tflite, replace(said, outputs=with_roles(said.task, said.outputs, said.head, roles)))
+    outputs = with_roles(said.task, said.outputs, said.head, roles)
+    graph = parse(tflite).main
+    own = op_roles(graph)
+    if own is not None and own != tuple(roles):
+        raise MetadataError(
+            "The detection op in the graph says which output is which, and these roles say otherwise.",
+            received=", ".join(roles),
+            expected=", ".join(own),
+            next_step="Leave the roles away.",
+        )
+    return write(tflite, replace(said, outputs=outputs))
 
 
 def finished_names(metadata: ModelMetadata) -> ModelMetadata:

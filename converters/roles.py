@@ -8,7 +8,7 @@ from typing import get_args
 
 from edgeinfer.errors import MetadataError
 from edgeinfer.model.heads import DetectionHead
-from edgeinfer.model.metadata import OutputSpec, Role, Task
+from edgeinfer.model.metadata import ModelMetadata, OutputSpec, Role, Task
 from edgeinfer.model.specs import one_of
 
 __all__ = ["check_roles", "with_roles"]
@@ -50,6 +50,26 @@ def with_roles(
         return tuple(replace(one, role=role) for one, role in zip(outputs, given, strict=True))
     guessed = _guessed(task, outputs, head)
     return tuple(replace(one, role=one.role or role) for one, role in zip(outputs, guessed, strict=True))
+
+
+def check_answerable(said: ModelMetadata) -> None:
+    """Refuse metadata with which the task's own constructor would not take the file on the device.
+
+    Raises:
+        ModelError: What the constructor says.
+    """
+    from edgeinfer.postprocess import classify, detect, embed, pose, segment
+
+    if said.task == "classification":
+        classify.classification_post(said)
+    elif said.task == "detection":
+        detect.detection_post(said)
+    elif said.task == "segmentation":
+        segment.segmentation_post(said)
+    elif said.task == "pose":
+        pose.pose_post(said)
+    elif said.task == "embedding":
+        embed.embedding_post(said)
 
 
 def check_roles(task: Task, outputs: Sequence[OutputSpec], head: DetectionHead | None) -> None:

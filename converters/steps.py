@@ -260,7 +260,8 @@ class Quantize:
         correct_bias: Whether the mean error that quantized weights cause is taken out of the biases (ibid., 4.2).
         fallback: Layers (patterns) that stay float: pattern -> "float32". A mapping or pairs. Single layers in int16x8
             are beyond TensorFlow's converter, see `converters.quantize.mixed`.
-        ending: What is put into the graph behind the model, for readers that want the answer and no scores: "argmax"
+        ending: What is put into the graph behind the model, for readers that want the answer and no scores (MediaPipe
+            Tasks wants scores, and reads no file with an ending): "argmax"
             turns a map of class scores (1, height, width, classes) into one of class numbers, (1, height, width) int32;
             "top-k" turns a row of scores into the `top_k` best, scores and classes, behind a softmax where the model
             ends in logits. None leaves the model's own output, which edgeinfer itself reads no slower: of 256x256

@@ -7,14 +7,14 @@ import json
 import logging
 import sys
 import traceback
-from collections import Counter
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from edgeinfer import __version__
-from edgeinfer.command import Parser, picture_options, run_command, talk_options
-from edgeinfer.errors import EdgeInferError, InputError, naming
+from edgeinfer.command import Parser, parse_head, picture_options, run_command, talk_options
+from edgeinfer.errors import EdgeInferError, InputError, OutputError, naming
 from edgeinfer.model.metadata import Resize, Task
 from edgeinfer.zoo.command import add_models
 
@@ -154,6 +154,7 @@ def _pipeline(options: argparse.Namespace, runtime: Runtime, top_k: int = 5) -> 
     from edgeinfer.model.metadata import read_labels
 
     task = _task(options, runtime)
+    detection = _detection_options(options, task)
     normalization = tuple(options.normalization) if options.normalization else None
     if normalization is not None:
         _say_override(normalization, runtime)
@@ -166,7 +167,7 @@ def _pipeline(options: argparse.Namespace, runtime: Runtime, top_k: int = 5) -> 
     if task == "classification":
         return tasks.classifier(runtime, labels=labels, top_k=top_k, **shared)
     if task == "detection":
-        return tasks.detector(runtime, labels=labels, options=_detection_options(options), **shared)
+        return tasks.detector(runtime, labels=labels, options=detection, **shared)
     if task == "segmentation":
         return tasks.segmenter(runtime, labels=labels, **shared)
     if task == "pose":
@@ -174,20 +175,23 @@ def _pipeline(options: argparse.Namespace, runtime: Runtime, top_k: int = 5) -> 
     return tasks.embedder(runtime, **shared)
 
 
-def _detection_options(options: argparse.Namespace) -> DetectionOptions:
-    from edgeinfer.model.heads import DetectionHead
+def _detection_options(options: argparse.Namespace, task: Task) -> DetectionOptions | None:
+    """Return what was said of a detection; None where the model does something else."""
+    given: dict[str, Any] = {name: getattr(options, name) for name in ("confidence", "iou", "head")}
+    given = {name: value for name, value in given.items() if value is not None}
+    if "head" in given:
+        given["head"] = parse_head(given["head"])
+    if task != "detection":
+        if given:
+            raise InputError(
+                f"`--{next(iter(given))}` is for detections.",
+                received=f"a model of the task {task}",
+                next_step="Say `--task detection` if it is one, or leave the option away.",
+            )
+        return None
     from edgeinfer.postprocess.detect import DetectionOptions
 
-    given: dict[str, Any] = {name: getattr(options, name, None) for name in ("confidence", "iou")}
-    if options.head is not None:
-        try:
-            said = json.loads(options.head)
-        except ValueError as error:
-            raise InputError("`--head` is not JSON.", received=str(error), expected='{"kind": "yolo", ...}') from error
-        if not isinstance(said, dict):
-            raise InputError("`--head` is not an object.", received=options.head, expected='{"kind": "yolo", ...}')
-        given["head"] = DetectionHead.from_json(said)
-    return DetectionOptions(**{name: value for name, value in given.items() if value is not None})
+    return DetectionOptions(**given)
 
 
 def _say_override(given: tuple[float, float], runtime: Runtime) -> None:
@@ -206,6 +210,10 @@ def _run(options: argparse.Namespace) -> int:
     from edgeinfer.answers import task_of, to_json, to_text
 
     runtime = _runtime(options)
+    if options.draw and _task(options, runtime) == "embedding":
+        raise InputError(
+            "Features cannot be drawn into a picture.", received="--draw", next_step="Leave `--draw` away."
+        )
     answer = _pipeline(options, runtime, options.top)
     model = {
         "path": str(options.model),
@@ -253,17 +261,35 @@ def _save_drawn(picture: Path, found: Any, place: Path) -> Path:
 
 
 def _drawn_names(pictures: Sequence[Path], folder: Path | None) -> list[Path | None]:
-    """Return where each picture is drawn to; those of one name count up, so that none lies on another."""
+    """Return where each picture is drawn to; those of one name count up, so that none lies on another.
+
+    Raises:
+        InputError: There is a file of the folder's name, or a copy would replace a picture that was given.
+        OutputError: The folder cannot be made.
+    """
     if folder is None:
         return [None] * len(pictures)
-    folder.mkdir(parents=True, exist_ok=True)
-    seen: Counter[str] = Counter()
-    places: list[Path | None] = []
+    if folder.exists() and not folder.is_dir():
+        raise InputError(
+            "`--draw` needs a folder.", received=f"the file `{folder}`", expected="a folder, or a new name"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"The folder `{folder}` cannot be made.", received=error.strerror or str(error)) from error
+    own = {picture.resolve() for picture in pictures}
+    places: list[Path] = []
     for picture in pictures:
-        seen[picture.stem] += 1
-        number = f"-{seen[picture.stem]}" if seen[picture.stem] > 1 else ""
-        places.append(folder / f"{picture.stem}{number}.png")
-    return places
+        names = (f"{picture.stem}{f'-{number}' if number > 1 else ''}.png" for number in count(1))
+        place = next(folder / name for name in names if folder / name not in places)
+        if place.resolve() in own:
+            raise InputError(
+                "The drawn copy would take the place of a picture that was given.",
+                received=f"`{place}`",
+                next_step="Name another folder for `--draw`.",
+            )
+        places.append(place)
+    return [*places]
 
 
 def _inspect(options: argparse.Namespace) -> int:
@@ -306,10 +332,10 @@ def _evaluate(options: argparse.Namespace) -> int:
     from edgeinfer.model.metadata import read_labels
     from edgeinfer.progress import terminal_progress
 
-    if options.confidence is None:
-        options.confidence = _LEAST_CONFIDENCE
     runtime = _runtime(options)
     task = _task(options, runtime)
+    if options.confidence is None and task == "detection":
+        options.confidence = _LEAST_CONFIDENCE
     result = evaluate(
         _pipeline(options, runtime),
         open_data(options.data, task=task, images=options.images),

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from edgeinfer.errors import EdgeInferError, InputError, OutputError, close_name
+from edgeinfer.model.heads import DetectionHead
 from edgeinfer.model.specs import Filter, ResizeMode
 
 INTERRUPTED = 130
@@ -160,6 +161,22 @@ def picture_options(parser: argparse._ActionsContainer) -> None:
     )
     parser.add_argument("--resize", choices=get_args(ResizeMode), help="default: the file's own, else stretch")
     parser.add_argument("--filter", choices=get_args(Filter), help="default: the file's own, else bilinear")
+
+
+def parse_head(text: str) -> DetectionHead:
+    """Return the detection head that an option gives as JSON.
+
+    Raises:
+        InputError: It is no JSON, or no object.
+        MetadataError: It has keys or values that are not known.
+    """
+    try:
+        said = json.loads(text)
+    except ValueError as error:
+        raise InputError("`--head` is not JSON.", received=str(error), expected='{"kind": "yolo", ...}') from error
+    if not isinstance(said, dict):
+        raise InputError("`--head` is not an object.", received=text, expected='{"kind": "yolo", ...}')
+    return DetectionHead.from_json(said)
 
 
 def talk_options(parser: argparse.ArgumentParser) -> None:

@@ -105,7 +105,7 @@ class Pipeline(Generic[Result]):
         arrays: list[NDArray[Any]] = [one if self._is_own(one) else read_image(one) for one in sources]
         read = perf_counter_ns()
         runtime.set_batch(len(sources))
-        views = self._place_all(arrays)
+        views = [self._place_row(row, array) for row, array in enumerate(arrays)]
         pre = perf_counter_ns()
         runtime.invoke()
         invoke = perf_counter_ns()
@@ -119,21 +119,19 @@ class Pipeline(Generic[Result]):
     def _is_own(self, source: Any) -> TypeGuard[NDArray[Any]]:
         return isinstance(source, np.ndarray) and source.dtype.kind in self._own_kinds
 
-    def _place_all(self, arrays: Sequence[NDArray[Any]]) -> list[View]:
-        tensor = self.runtime.input_view()
-        views = []
+    def _place_row(self, row: int, array: NDArray[Any]) -> View:
+        """Write one sample of a batch; a function of its own, so that its views are gone when an error leaves it."""
         try:
-            for row, array in enumerate(arrays):
-                place = tensor[row : row + 1]
-                if self._is_own(array):
-                    place[...] = stored_input(array, self._spec)
-                    views.append(_whole(self._spec))
-                else:
-                    views.append(self._pre(array, place))
+            return self._fill(array, self.runtime.input_view()[row : row + 1])
         except Exception as error:
             _let_go(error)
             raise
-        return views
+
+    def _fill(self, array: NDArray[Any], tensor: NDArray[Any]) -> View:
+        if not self._is_own(array):
+            return self._pre(array, tensor)
+        tensor[...] = stored_input(array, self._spec)
+        return _whole(self._spec)
 
     def _place(self, image: Image) -> View:
         try:

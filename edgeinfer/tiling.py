@@ -57,8 +57,16 @@ class Tiles:
                 received=f"size={self.size}, columns={self.columns}, rows={self.rows}",
                 expected="`size`, or both `columns` and `rows`, or none of them",
             )
-        if self.size is not None and (len(self.size) != 2 or min(self.size) < _SMALLEST):
-            raise InputError("A tile is too small.", received=str(self.size), expected=f"at least {_SMALLEST} pixels")
+        if self.size is not None and not (
+            isinstance(self.size, tuple)
+            and len(self.size) == 2
+            and all(isinstance(one, int) and one >= _SMALLEST for one in self.size)
+        ):
+            raise InputError(
+                "This is no size of a tile.",
+                received=repr(self.size),
+                expected=f"(width, height), each at least {_SMALLEST} pixels",
+            )
         if self.columns is not None and self.rows is not None and min(self.columns, self.rows) < 1:
             raise InputError(
                 "Columns and rows count tiles.", received=f"{self.columns} and {self.rows}", expected="1 or more"
@@ -99,16 +107,21 @@ class Merge:
 
     Attributes:
         iou: 0..1; both boxes whole: above this intersection over union the less sure one goes.
+        limit: How many boxes come out at most, the most confident ones, whatever the detector's own limit is: that
+            one counts for each tile.
         smaller: 0..1; one of them cut by the border of a tile: from this intersection over the smaller box on. A piece
             lies within the whole object's box and is small, so over the union it would count for little.
     """
 
     iou: float = 0.45
     smaller: float = 0.5
+    limit: int = 300
 
     def __post_init__(self) -> None:
         if not (0.0 < self.iou <= 1.0 and 0.0 < self.smaller <= 1.0):
             raise InputError("These are shares.", received=f"iou={self.iou}, smaller={self.smaller}", expected="0..1")
+        if self.limit < 1:
+            raise InputError("`limit` counts boxes.", received=str(self.limit), expected="1 or more")
 
 
 def tiled(
@@ -175,7 +188,7 @@ def merge_tiles(found: list[tuple[Detections, Box]], image_size: Size, *, merge:
     is_cut = np.concatenate([_is_cut(one.xyxy, region, image_size) for one, region in found])
     order = np.argsort(-confidence, kind="stable")
     whole, pieces = order[~is_cut[order]], order[is_cut[order]]
-    whole = whole[hard_nms(xyxy[whole], class_id[whole], iou=rule.iou, limit=len(whole))]
+    whole = whole[hard_nms(xyxy[whole], class_id[whole], iou=rule.iou, limit=rule.limit)]
     left = np.concatenate([whole, pieces])
     one, other = _pairs(xyxy[left], class_id[left], rule.smaller)
     # Rows of `left`: the whole boxes come first.
@@ -188,7 +201,7 @@ def merge_tiles(found: list[tuple[Detections, Box]], image_size: Size, *, merge:
             gone[second] = True
             _grow(xyxy[left[first]], xyxy[left[second]])
     ranked = left[~gone]
-    ranked = ranked[np.lexsort((ranked, -confidence[ranked]))]
+    ranked = ranked[np.lexsort((ranked, -confidence[ranked]))][: rule.limit]
     return Detections(xyxy[ranked], confidence[ranked], class_id[ranked], found[0][0].labels)
 
 

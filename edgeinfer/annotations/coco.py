@@ -61,7 +61,8 @@ def open_coco_boxes(path: str | Path, images: str | Path | None = None) -> Detec
     place = {category["id"]: index for index, category in enumerate(file.categories)}
     truth = []
     for picture in file.pictures:
-        unknown = [row.get("category_id") for row in picture.rows if row.get("category_id") not in place]
+        ids = [row.get("category_id") for row in picture.rows]
+        unknown = [one for one in ids if not isinstance(one, int) or one not in place]
         if unknown:
             raise InputError(
                 f"An annotation of {picture.where} has a category that is not there.",

@@ -22,6 +22,7 @@ _DARK: Colour = (32, 32, 32)
 _LEFT, _RIGHT, _MIDDLE = class_colour(1), class_colour(0), class_colour(3)
 # Pairs of points that a line joins, by name: a model with other points gets the lines whose ends it has.
 # Source: the skeleton of the COCO key point task (cocodataset.org, person_keypoints annotations).
+_LEAST = 0.005
 _LIMBS = (
     ("left ankle", "left knee"),
     ("left knee", "left hip"),
@@ -92,7 +93,9 @@ def draw(
     elif isinstance(result, Keypoints):
         _draw_keypoints(picture, result, point_confidence)
     elif isinstance(result, Classifications):
-        _draw_lines(picture, [(f"{one.label} {_percent(one.confidence)}", _DARK) for one in result])
+        # What would be drawn as 0 % says nothing, but an answer has one class at least.
+        shown = [one for place, one in enumerate(result) if place == 0 or one.confidence >= _LEAST]
+        _draw_lines(picture, [(f"{one.label} {_percent(one.confidence)}", _DARK) for one in shown])
     else:
         raise _not_drawn(result)
     return picture

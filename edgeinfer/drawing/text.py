@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -110,17 +109,10 @@ def _font_for(line: str, size: int) -> Any:
     return fonts[best]
 
 
-def _image_font() -> ModuleType:
-    libraries.pillow()  # says what to install where Pillow is missing
-    from PIL import ImageFont
-
-    return ImageFont
-
-
 @functools.lru_cache(maxsize=8)
 def _fonts(size: int) -> tuple[Any, ...]:
     """Return Pillow's own font and those of the system that are there."""
-    module = _image_font()
+    module = libraries.image_font()
     found = []
     for name in _SYSTEM_FONTS:
         try:

@@ -100,7 +100,7 @@ def evaluate_detection(
     by_name = bool(data.classes) and bool(names) and class_offset is None
     _warn_of_labels(np.concatenate(pairs), len(names), data.name, None if by_name else class_offset or 0)
     least = min((float(one.confidence.min()) for one in matches if len(one.confidence)), default=0.0)
-    if least > _SUSPICIOUS_CONFIDENCE:
+    if least > _SUSPICIOUS_CONFIDENCE and len(matches) >= FEWEST_SAMPLES:
         _LOG.warning(
             "the least confident box has %.3f: a detector with a threshold is measured too low; build it with "
             "`DetectionOptions(confidence=0.001)`",

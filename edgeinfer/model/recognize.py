@@ -49,17 +49,22 @@ def recognize(graph: Subgraph, outputs: Sequence[OutputSpec]) -> tuple[Task, tup
     return _task(said), said
 
 
-def _finished(graph: Subgraph, outputs: Sequence[OutputSpec]) -> tuple[Role, ...] | None:
-    """Return the roles of a detection that is finished in the graph, or None."""
+def op_roles(graph: Subgraph) -> tuple[Role, ...] | None:
+    """Return the roles that a detection op in the graph gives the outputs; None where it makes not all four of them."""
     by_op: dict[int, Role] = {}
     for operator in graph.operators:
         if operator.op == _POSTPROCESS:
             by_op |= dict(zip(operator.outputs, _POSTPROCESS_ROLES, strict=False))
-    named = [_NAMES.get(one.name.casefold().strip(), "") for one in outputs]
-    for roles in ([by_op.get(index, "") for index in graph.outputs], named):
-        if all(roles.count(role) == 1 for role in _POSTPROCESS_ROLES):
-            return tuple(roles)
-    return None
+    return _all_four([by_op.get(index, "") for index in graph.outputs])
+
+
+def _all_four(roles: list[Role]) -> tuple[Role, ...] | None:
+    return tuple(roles) if all(roles.count(role) == 1 for role in _POSTPROCESS_ROLES) else None
+
+
+def _finished(graph: Subgraph, outputs: Sequence[OutputSpec]) -> tuple[Role, ...] | None:
+    """Return the roles of a detection that is finished in the graph, or None."""
+    return op_roles(graph) or _all_four([_NAMES.get(one.name.casefold().strip(), "") for one in outputs])
 
 
 def _only(graph: Subgraph, outputs: Sequence[OutputSpec]) -> tuple[Role, ...]:

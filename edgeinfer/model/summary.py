@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import math
 from collections import Counter
 from dataclasses import asdict, dataclass, field
@@ -91,6 +92,8 @@ class Summary:
         lines.append(f"task      {self.metadata.task}")
         lines.extend(f"input     {_tensor_line(one)}{_input_words(one)}" for one in self.inputs)
         lines.extend(f"output    {_tensor_line(one)}{_output_words(one)}" for one in self.outputs)
+        if self.metadata.head is not None:
+            lines.append(f"head      {json.dumps(self.metadata.head.to_json())}")
         lines.append(f"size      {self.size_bytes / 1024:.1f} KiB, {self.parameters:,} parameters, {self.macs:,} MACs")
         lowest = self.min_runtime_version
         # The converter's own claim: the ops' versions below decide.
@@ -182,5 +185,7 @@ def _input_words(one: InputSpec) -> str:
 
 
 def _output_words(one: OutputSpec) -> str:
-    labels = f", {len(one.labels)} labels" if one.labels else ""
-    return f", {one.activation}{labels}" if one.activation != "none" else labels
+    words: list[str] = [one.activation] if one.activation != "none" else []
+    words += [f"role {one.role}"] if one.role else []
+    words += [f"{len(one.labels)} labels"] if one.labels else []
+    return "".join(f", {word}" for word in words)

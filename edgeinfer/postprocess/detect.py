@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinfer.errors import InputError, ModelError, close_name
+from edgeinfer.errors import InputError, MetadataError, ModelError, close_name
 from edgeinfer.model.heads import DetectionHead
 from edgeinfer.model.label_rule import without_background
 from edgeinfer.model.specs import ModelMetadata, Role
@@ -62,9 +62,9 @@ class DetectionOptions:
 
     def __post_init__(self) -> None:
         for name, share in (("confidence", self.confidence), ("iou", self.iou)):
-            if not 0.0 <= share <= 1.0:
+            if not isinstance(share, int | float) or not 0.0 <= share <= 1.0:
                 raise InputError(f"`{name}` is a share.", received=repr(share), expected="0..1")
-        if self.limit < 1:
+        if not isinstance(self.limit, int) or self.limit < 1:
             raise InputError("`limit` counts boxes.", received=repr(self.limit), expected="1 or more")
         if self.suppression not in get_args(Suppression):
             raise InputError(
@@ -72,7 +72,17 @@ class DetectionOptions:
                 received=repr(self.suppression),
                 expected=", ".join(f'"{one}"' for one in get_args(Suppression)),
             )
-        if not isinstance(self.classes, tuple) or not all(isinstance(one, str) or one >= 0 for one in self.classes):
+        if self.head is not None and not isinstance(self.head, DetectionHead):
+            raise InputError(
+                "`head` is no detection head.",
+                received=repr(self.head)[:120],
+                expected='a `DetectionHead`, e.g. DetectionHead("yolo", unit="share")',
+                next_step="A dictionary becomes one by `DetectionHead.from_json`.",
+            )
+        if not isinstance(self.classes, tuple) or not all(
+            isinstance(one, str) or (isinstance(one, int) and not isinstance(one, bool) and one >= 0)
+            for one in self.classes
+        ):
             raise InputError(
                 "`classes` is a tuple of class numbers or names.", received=repr(self.classes), expected='("person", 2)'
             )
@@ -101,7 +111,9 @@ def detection_post(
         MetadataError: They match one, and the file does not say all that is needed; the error says what to declare.
         InputError: A class of `options` is not among the labels.
     """
-    names = tuple(labels) if labels is not None else _labels(metadata)
+    if isinstance(labels, str):
+        raise MetadataError("`labels` is one text.", received=repr(labels)[:80], expected="a sequence of names")
+    names = tuple(str(one) for one in labels) if labels is not None else _labels(metadata)
     found = find_head(metadata, options.head, len(names))
     if found.head.kind == "finished" and names:
         # Such an op never answers with the background and counts from the first class on; label lists often do not.
@@ -137,7 +149,15 @@ def detection_post(
                 left = confidence[kept]
             else:
                 kept, left = soft_nms(boxes, confidence, own, least=options.confidence, limit=options.limit)
-        return Detections(on_image[order[kept]], left, class_id[kept], names)
+        found_ids = class_id[kept]
+        if names and found_ids.size and found_ids.max() >= len(names):
+            raise MetadataError(
+                "The labels do not fit the model: it answers with a class that has no name.",
+                received=f"class {int(found_ids.max())}, {len(names)} labels",
+                expected="one label a class, in the model's order",
+                next_step="Give the right ones: `labels=`, `--labels`.",
+            )
+        return Detections(on_image[order[kept]], left, found_ids, names)
 
     return post
 
@@ -183,6 +203,10 @@ def _class_ids(classes: Sequence[int | str], names: Sequence[str]) -> NDArray[np
     ids: list[int] = []
     for one in classes:
         if isinstance(one, int):
+            if names and one >= len(names):
+                raise InputError(
+                    "The model has no class of this number.", received=str(one), expected=f"0 to {len(names) - 1}"
+                )
             ids.append(one)
             continue
         same = [index for index, name in enumerate(names) if name == one]

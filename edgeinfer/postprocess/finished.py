@@ -42,13 +42,14 @@ def finished_decoder(
     def decode(outputs: Tensors, view: View) -> Candidates:
         scores = outputs.view(positions["scores"]).reshape(-1)
         classes = outputs.view(positions["classes"]).reshape(-1)
-        boxes = outputs.view(positions["boxes"]).reshape(-1, 4)
-        if not len(scores) == len(classes) == len(boxes):
+        numbers = outputs.view(positions["boxes"])
+        if not len(scores) == len(classes) == numbers.size / 4:
             raise ModelError(
                 "The model's detections do not belong together.",
-                received=f"{len(boxes)} boxes, {len(classes)} classes, {len(scores)} scores",
-                expected="as many of each",
+                received=f"{numbers.size} numbers of boxes, {len(classes)} classes, {len(scores)} scores",
+                expected="as many classes as scores, and four numbers for each",
             )
+        boxes = numbers.reshape(-1, 4)
         there = len(scores)
         if "count" in positions:
             count = outputs.view(positions["count"]).reshape(-1)[0]

@@ -39,6 +39,19 @@ def opencv() -> ModuleType | None:
         return None
 
 
+def image_font() -> ModuleType:
+    """Return the module `PIL.ImageFont`.
+
+    Raises:
+        MissingDependencyError: Pillow cannot be imported.
+    """
+    pillow()  # says what to install
+    from PIL import ImageFont
+
+    module: ModuleType = ImageFont
+    return module
+
+
 @functools.cache
 def pillow() -> ModuleType:
     """Return the module `PIL.Image`.

@@ -39,16 +39,17 @@ def stored_input(values: NDArray[Any], spec: InputSpec) -> NDArray[Any]:
     """
     array = np.asarray(values)
     sample_shape = spec.shape[1:] if spec.shape[:1] == (1,) else spec.shape
-    if takes_whole_numbers(spec):
-        stored = _whole_numbers(array, spec)
-    else:
-        stored = _floats(array, spec)
     if array.shape not in (spec.shape, sample_shape):
         raise InputError(
             f"The array does not fit the input `{spec.name}`.",
-            received=f"shape {array.shape}",
+            received=f"shape {array.shape}, {array.dtype}",
             expected=" or ".join(dict.fromkeys((str(spec.shape), str(sample_shape)))),
+            next_step="Floats are the model's own input. A picture of any size is uint8: for floats of 0..1, "
+            "`(picture * 255).round().astype(np.uint8)`."
+            if spec.is_image and array.ndim == 3
+            else "",
         )
+    stored = _whole_numbers(array, spec) if takes_whole_numbers(spec) else _floats(array, spec)
     return stored.reshape(spec.shape)
 
 

@@ -318,12 +318,8 @@ def test_annotate_changes_the_file_in_its_place(tmp_path: Path, capsys: pytest.C
     [
         (("--task", "embedding"), "embedding"),
         (("--task", "classification", "--labels", "names.txt"), "classification"),
-        (
-            ("--head", '{"kind": "yolo", "channels": "last", "objectness": false}', "--roles", "predictions"),
-            "detection",
-        ),
     ],
-    ids=["embedding", "classification", "detection"],
+    ids=["embedding", "classification"],
 )
 def test_annotate_says_the_task(words: tuple[str, ...], task: str, tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("red\ngreen\nblue\ndark\n")
@@ -610,3 +606,25 @@ def test_annotate_without_anything_to_say_leaves_the_file_alone(
     assert cli.main(["annotate", str(tmp_path / "m.tflite")]) == 2
     assert "nothing to write" in capsys.readouterr().err
     assert (tmp_path / "m.tflite").read_bytes() == b"whatever"
+
+
+def test_annotate_refuses_a_task_that_the_device_would_not_take(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "m.tflite"
+    path.write_bytes(tiny_models.classifier())
+    before = path.read_bytes()
+    assert cli.main(["annotate", str(path), "--task", "pose"]) == 2
+    head = '{"kind": "yolo", "channels": "last", "objectness": false}'
+    assert cli.main(["annotate", str(path), "--head", head, "--roles", "predictions"]) == 2
+    assert path.read_bytes() == before
+    assert "`answer`" in capsys.readouterr().err
+
+
+def test_annotate_refuses_roles_that_contradict_the_detection_op(
+    test_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "ssd.tflite"
+    path.write_bytes((test_data / "detection" / "ssd_mobilenet_v1_coco_quant_detect.tflite").read_bytes())
+    assert cli.main(["annotate", str(path), "--roles", "scores,boxes,classes,count"]) == 2
+    assert "boxes, classes, scores, count" in capsys.readouterr().err

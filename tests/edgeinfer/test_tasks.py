@@ -14,7 +14,7 @@ from tiny_flatbuffer import Scalar, Vector
 from tiny_models import MEAN, RESHAPE, OperatorSpec, TensorSpec
 
 import edgeinfer
-from edgeinfer.errors import WrongTaskError
+from edgeinfer.errors import MetadataError, WrongTaskError
 from edgeinfer.results import Classifications, Detections, Embedding, Keypoints, Mask
 from edgeinfer.tasks import classifier, detector, embedder, load, poser, segmenter
 
@@ -158,6 +158,40 @@ def test_load_opens_the_public_detection_and_pose_models(test_data: Path) -> Non
     assert isinstance(load(test_data / "coral" / "movenet_single_pose_lightning_ptq.tflite")(street), Keypoints)
 
 
+# --- what does not fit ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ssd(test_data: Path) -> Path:
+    return test_data / "detection" / "ssd_mobilenet_v1_coco_quant_detect.tflite"
+
+
+def test_a_background_in_front_of_the_labels_is_left_out_where_the_op_does_not_count_it(
+    test_data: Path, ssd: Path
+) -> None:
+    """The picture is Coral's own of a cat."""
+    names = edgeinfer.read_labels(test_data / "detection" / "COCO_labels.txt")
+    assert names[0] == "unlabeled"
+    found = detector(ssd, labels=names)(test_data / "coral" / "cat.bmp")
+    assert next(iter(found)).label == "cat"
+
+
+def test_labels_that_end_before_the_answered_class_are_refused(test_data: Path, ssd: Path) -> None:
+    with pytest.raises(MetadataError, match="answers with a class that has no name"):
+        detector(ssd, labels=["person", "bicycle"])(test_data / "coral" / "cat.bmp")
+
+
+def test_one_text_is_no_list_of_labels(ssd: Path) -> None:
+    with pytest.raises(MetadataError, match="one text"):
+        detector(ssd, labels="cat")
+
+
+def test_floats_of_another_shape_are_told_how_to_become_a_picture() -> None:
+    classify = classifier(tiny_models.classifier(normalization=(0.0, 255.0)))
+    with pytest.raises(edgeinfer.InputError, match="A picture of any size is uint8"):
+        classify(np.zeros((30, 40, 3), np.float64))
+
+
 # --- several at once ------------------------------------------------------------------------------
 
 
@@ -180,11 +214,12 @@ def test_one_bad_picture_of_several_leaves_the_pipeline_usable() -> None:
     pose = poser(reshaped((1, 17, 1, 3), (1, 1, 17, 3), signature=True), normalization=(0.0, 255.0))
     good = np.zeros((17, 5, 3), np.uint8)
     kept = []
-    with pytest.raises(edgeinfer.InputError) as caught:
-        pose.batch([good, np.zeros((0, 5, 3), np.uint8)])
-    kept.append(caught.value)
-    assert len(pose.batch([good, good])) == 2
+    for bad in (np.zeros((0, 5, 3), np.uint8), np.full((17, 1, 3), np.nan, np.float32)):
+        with pytest.raises(edgeinfer.InputError) as caught:
+            pose.batch([good, bad])
+        kept.append(caught.value)  # whoever keeps the error must not keep the tensor
     assert len(pose(good)) == 1
+    assert len(pose.batch([good, good])) == 2
 
 
 # --- what a frame costs ---------------------------------------------------------------------------

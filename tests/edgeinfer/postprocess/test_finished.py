@@ -76,7 +76,7 @@ def test_what_is_no_number_is_an_error(wrong: list[Out]) -> None:
 def test_outputs_of_different_lengths_are_an_error() -> None:
     with pytest.raises(ModelError, match="do not belong together") as caught:
         detect(ran(four(boxes=BOXES, classes=[3, 0, 1], scores=[0.5, 0.75])), DetectionOptions())
-    assert caught.value.received == "2 boxes, 3 classes, 2 scores"
+    assert caught.value.received == "8 numbers of boxes, 3 classes, 2 scores"
 
 
 def test_rows_of_six_are_box_score_and_class() -> None:

@@ -92,6 +92,7 @@ CASES = (
     Case("quarter", QUARTER),
     Case("half, trained for int8", HALF, AWARE),
     Case("quarter, trained for int8", QUARTER, AWARE),
+    Case("trained for int8, from half", (), AWARE, start="half", seeds=3),
     Case("weights 80 %", (Prune("weight", sparsity=0.8, epochs=EPOCHS // 2, learning_rate=1e-3),)),
     *(
         Case(f"{name}, 25% MACs", (Prune(macs=0.25), step), pictures=SUBSET, seeds=3)

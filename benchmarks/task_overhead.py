@@ -26,7 +26,6 @@ from record import test_data, versions, write_rows
 
 from edgeinfer import (
     DetectionHead,
-    DetectionOptions,
     Pipeline,
     Resize,
     Runtime,
@@ -39,6 +38,7 @@ from edgeinfer import (
 from edgeinfer.postprocess.values import values
 from edgeinfer.preprocess.tensor import Preprocessor
 
+HEAD = DetectionHead("yolo", box="cxcywh", unit="share", channels="last", objectness=False)
 BLOCKS, FRAMES, WARMUP = 10, 20, 4
 PIXELS = (0.0, 1.0)  # what a uint8 file without metadata takes: pixels as they are
 
@@ -87,12 +87,11 @@ def converted(data: Path) -> list[Subject]:
     if missing:
         cache.mkdir(parents=True, exist_ok=True)
         _convert_all(data, missing)
-    head = DetectionOptions(head=DetectionHead("yolo", box="cxcywh", unit="share", channels="last", objectness=False))
     makers: dict[str, Callable[[Runtime, Resize], Pipeline[Any]]] = {
         "classification": lambda r, how: classifier(r, resize=how),
         "embedding": lambda r, how: embedder(r, resize=how),
         "regression": regression,
-        "detection": lambda r, how: detector(r, resize=how, options=head),
+        "detection": lambda r, how: detector(r, resize=how),
         "segmentation": lambda r, how: segmenter(r, resize=how),
         "pose": lambda r, how: poser(r, resize=how),
     }
@@ -153,7 +152,8 @@ def _convert_all(data: Path, files: dict[str, Path]) -> None:
     for task, file in files.items():
         keras.utils.set_random_seed(0)
         model = keras.Model(whole.input, HEADS[task](pooling.input), name=task)
-        card = Card(task="tensors" if task == "regression" else task, normalization=(127.5, 127.5))  # type: ignore[arg-type]
+        head = HEAD if task == "detection" else None
+        card = Card(task="tensors" if task == "regression" else task, normalization=(127.5, 127.5), head=head)  # type: ignore[arg-type]
         recipe = Recipe((Quantize("int8", samples=20),))
         convert(model, data / "imagenet_sample", recipe=recipe, card=card).save(file)
 

@@ -13,7 +13,7 @@ from converters.card import Card
 from converters.errors import CalibrationError
 from converters.facts import ModelFacts
 from converters.graph.leading import Leading
-from converters.roles import check_roles, with_roles
+from converters.roles import check_answerable, check_roles, with_roles
 from converters.steps import Ending
 from edgeinfer.model.label_rule import fitting_outputs, labelled_output
 from edgeinfer.model.metadata import (
@@ -159,6 +159,7 @@ def describe(
 
     Raises:
         MetadataError: Labels fewer or more than the model's classes, or roles that do not fit its outputs.
+        ModelError: The outputs are none of the card's task.
     """
     found = read(tflite)
     own = own_inputs(facts, card)
@@ -179,7 +180,7 @@ def describe(
     if card.labels:
         index = _labelled(task, outputs, card)
         outputs = (*outputs[:index], replace(outputs[index], labels=tuple(card.labels)), *outputs[index + 1 :])
-    return replace(
+    said = replace(
         found,
         task=task,
         inputs=inputs,
@@ -192,6 +193,10 @@ def describe(
         made=made,
         head=card.head,
     )
+    if card.task is not None:
+        # A file that its own task's constructor would not take is of no use on the device.
+        check_answerable(said)
+    return said
 
 
 def _task(card: Card, found: ModelMetadata, ending: Ending | None) -> Task:

@@ -22,7 +22,7 @@ from converters.errors import CalibrationError
 from converters.facts import ModelFacts, TensorFacts
 from converters.graph.leading import Leading
 from converters.metadata import write
-from edgeinfer.errors import MetadataError
+from edgeinfer.errors import MetadataError, ModelError
 from edgeinfer.model.heads import DetectionHead
 from edgeinfer.model.metadata import Normalization, Rescaling, Resize, read
 
@@ -297,10 +297,14 @@ def test_a_head_whose_outputs_the_model_has_not_is_refused_before_anything_is_co
 
 
 def test_the_roles_of_the_card_are_the_roles_of_the_outputs() -> None:
-    shapes = ((1, 8, 8, 4), (1, 8, 8, 2))
-    card = Card(head=DetectionHead("heatmap"), roles=("heatmap", "sizes"), labels=tuple("abcd"))
+    shapes = ((1, 8, 8, 4), (1, 8, 8, 2), (1, 8, 8, 2))
+    card = Card(head=DetectionHead("heatmap"), roles=("heatmap", "sizes", "offsets"), labels=tuple("abcd"))
     said = describe(answering(*shapes), facts(outputs=shapes), card, {})
-    assert [(one.role, one.labels) for one in said.outputs] == [("heatmap", tuple("abcd")), ("sizes", ())]
+    assert [(one.role, one.labels) for one in said.outputs] == [
+        ("heatmap", tuple("abcd")),
+        ("sizes", ()),
+        ("offsets", ()),
+    ]
 
 
 def test_labels_of_a_map_make_a_segmentation() -> None:
@@ -337,3 +341,8 @@ def test_a_top_k_in_the_graph_has_its_labels_at_the_classes() -> None:
     said = describe(tflite, facts(), Card(labels=tuple("abcd")), {}, "top-k")
     assert said.task == "classification"
     assert [(one.role, one.labels) for one in said.outputs] == [("scores", ()), ("classes", tuple("abcd"))]
+
+
+def test_a_task_whose_own_constructor_would_refuse_the_file_is_refused() -> None:
+    with pytest.raises(ModelError, match="`answer`"):
+        describe(tiny_models.classifier(), facts(), Card(task="pose", normalization=(0, 255)), {})

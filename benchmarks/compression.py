@@ -67,6 +67,11 @@ def _taught(epochs: int) -> Distill:
     return Distill(temperature=4.0, alpha=0.9, epochs=epochs, learning_rate=RATE)
 
 
+def _sparse(epochs: int) -> Prune:
+    # One threshold for all layers: at 80 % of each, the first and the last have too few weights left to work with.
+    return Prune("weight", sparsity=0.8, scope="global", epochs=epochs, learning_rate=RATE)
+
+
 HALF: tuple[Step, ...] = (
     _no_block(),
     _taught(6),
@@ -94,6 +99,8 @@ CASES = (
     Case("quarter, trained for int8", QUARTER, AWARE),
     Case("trained for int8, from half", (), AWARE, start="half", seeds=3),
     Case("weights 80 %", (Prune("weight", sparsity=0.8, epochs=EPOCHS // 2, learning_rate=1e-3),)),
+    Case("weights 80 %, taught", (_sparse(EPOCHS // 2), _taught(EPOCHS // 2))),
+    Case("weights 80 %, all epochs", (_sparse(EPOCHS),)),
     *(
         Case(f"{name}, 25% MACs", (Prune(macs=0.25), step), pictures=SUBSET, seeds=3)
         for name, step in (("fine-tuned", FineTune(epochs=10, learning_rate=RATE)), ("distilled", _taught(10)))

@@ -24,6 +24,7 @@ HEAVY = {
     "tflite_runtime",
     "flatbuffers",
     "picamera2",
+    "paho",
     "pooch",
     "requests",
 }

@@ -12,14 +12,14 @@ from edgeinfer.runtime.engines import find_engine
 WANTED = os.environ.get("EDGEINFER_DEVICE_ENVIRONMENT", "")
 
 
-@pytest.mark.device
+@pytest.mark.slim
 @pytest.mark.skipif(not WANTED, reason="EDGEINFER_DEVICE_ENVIRONMENT is not set: this is not the device's environment")
 def test_a_device_has_no_tensorflow() -> None:
     assert find_spec("tensorflow") is None
     assert find_spec("keras") is None
 
 
-@pytest.mark.device
+@pytest.mark.slim
 @pytest.mark.skipif(WANTED != "tflite-runtime", reason="this is not the environment of tflite-runtime")
 def test_a_device_runs_tflite_runtime_and_nothing_else() -> None:
     assert find_spec("ai_edge_litert") is None

@@ -1,0 +1,1 @@
+"""Capture, inference and output at the same time: the latest frame wins."""

@@ -1,0 +1,1 @@
+"""Where an answered frame goes: window, video file, JSON lines, MQTT."""

@@ -1,0 +1,1 @@
+"""A page for a device without a screen."""

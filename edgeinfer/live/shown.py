@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from threading import Lock
 from time import monotonic_ns
 from typing import Any
 
@@ -68,6 +69,7 @@ class Shown:
     results: Mapping[str, Any]
     status: Status
     _picture: Image | None = None
+    _drawing: Lock = field(default_factory=Lock)
 
     @property
     def result(self) -> Any:
@@ -85,13 +87,14 @@ class Shown:
         Drawn when first asked for, once, into the frame's own pixels where they can be written: nobody needs the bare
         frame after its answers. What has no place in a picture (features, a caller's own results) is left out.
         """
-        if self._picture is None:
-            image = self.frame.pixels
-            for result in self.results.values():
-                if _drawable(result):
-                    image = draw(image, result, copy=not image.flags.writeable)
-            self._picture = image
-        return self._picture
+        with self._drawing:  # a page asks in a thread of its own
+            if self._picture is None:
+                image = self.frame.pixels
+                for result in self.results.values():
+                    if _drawable(result):
+                        image = draw(image, result, copy=not image.flags.writeable)
+                self._picture = image
+            return self._picture
 
 
 def _drawable(result: object) -> bool:

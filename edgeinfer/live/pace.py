@@ -71,5 +71,5 @@ class Pace:
         now = monotonic()
         if now < self._due:
             stopped.wait(self._due - now)
-        # From when it was due, so that the mean rate is kept; but nothing that was missed is made up for.
-        self._due = max(self._due, now - 1 / limit) + 1 / limit
+        # From when it was due, so that the mean rate is kept; but what was missed is not made up for.
+        self._due = max(self._due, now) + 1 / limit

@@ -7,6 +7,7 @@ import platform
 import struct
 from pathlib import Path
 
+from edgeinfer.health import read_health
 from edgeinfer.runtime.engines import installed_engines
 
 PACKAGES = ("numpy", "pillow", "opencv-python", "opencv-python-headless", "tensorflow", "keras")
@@ -14,6 +15,7 @@ PACKAGES = ("numpy", "pillow", "opencv-python", "opencv-python-headless", "tenso
 
 def machine() -> dict[str, object]:
     """Return the machine's facts: board, processor, cores, governor, memory, system, Python and package versions."""
+    health = read_health()
     return {
         "board": _read("/proc/device-tree/model"),
         "processor": _processor(),
@@ -21,8 +23,8 @@ def machine() -> dict[str, object]:
         "pointer_bits": struct.calcsize("P") * 8,
         "cores": os.cpu_count(),
         "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-        "temperature_c": _temperature(),
+        "governor": health.governor,
+        "temperature_c": health.temperature_c,
         "memory_bytes": _memory_bytes(),
         "system": platform.platform(terse=True),
         "libc": " ".join(platform.libc_ver()).strip() or None,
@@ -70,11 +72,3 @@ def _memory_bytes() -> int | None:
         if line.startswith("MemTotal:"):
             return int(line.split()[1]) * 1024
     return None
-
-
-def _temperature() -> float | None:
-    text = _read("/sys/class/thermal/thermal_zone0/temp")
-    try:
-        return int(text) / 1000 if text else None
-    except ValueError:
-        return None

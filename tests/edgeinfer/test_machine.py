@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from edgeinfer import machine as machine_room
+from edgeinfer.health import Health
 from edgeinfer.machine import machine, package_version, resident_bytes
 
 
@@ -35,8 +36,6 @@ def test_a_machine_that_says_nothing_gives_none(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(machine_room, "_read", lambda _path: None)
     facts = machine()
     assert facts["board"] is None
-    assert facts["governor"] is None
-    assert facts["temperature_c"] is None
     assert facts["memory_bytes"] is None
     assert resident_bytes() is None
 
@@ -48,14 +47,10 @@ def test_what_the_board_says_is_cleaned_of_its_last_byte(tmp_path: Path) -> None
     assert machine_room._read(str(model)) == "Raspberry Pi 4 Model B Rev 1.4"
 
 
-def test_a_temperature_is_given_in_degrees(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine_room, "_read", lambda path: "48312" if "thermal" in path else None)
-    assert machine()["temperature_c"] == 48.312
-
-
-def test_a_temperature_that_is_no_number_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine_room, "_read", lambda path: "hot" if "thermal" in path else None)
-    assert machine()["temperature_c"] is None
+def test_temperature_and_governor_are_those_of_the_health(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine_room, "read_health", lambda: Health(temperature_c=48.3, governor="ondemand"))
+    facts = machine()
+    assert (facts["temperature_c"], facts["governor"]) == (48.3, "ondemand")
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux says it here")

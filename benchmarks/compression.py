@@ -68,8 +68,7 @@ def _taught(epochs: int) -> Distill:
 
 
 def _sparse(epochs: int) -> Prune:
-    # One threshold for all layers: at 80 % of each, the first and the last have too few weights left to work with.
-    return Prune("weight", sparsity=0.8, scope="global", epochs=epochs, learning_rate=RATE)
+    return Prune("weight", sparsity=0.8, epochs=epochs, learning_rate=RATE)
 
 
 HALF: tuple[Step, ...] = (
@@ -101,6 +100,7 @@ CASES = (
     Case("weights 80 %", (Prune("weight", sparsity=0.8, epochs=EPOCHS // 2, learning_rate=1e-3),)),
     Case("weights 80 %, taught", (_sparse(EPOCHS // 2), _taught(EPOCHS // 2))),
     Case("weights 80 %, all epochs", (_sparse(EPOCHS),)),
+    Case("trained for int8, from weights 80 %, taught", (), AWARE, start="weights 80 %, taught", seeds=3),
     *(
         Case(f"{name}, 25% MACs", (Prune(macs=0.25), step), pictures=SUBSET, seeds=3)
         for name, step in (("fine-tuned", FineTune(epochs=10, learning_rate=RATE)), ("distilled", _taught(10)))
@@ -140,7 +140,7 @@ def run(case: Case, seed: int, data: Path, cache: Path) -> list[dict[str, Any]]:
     if case.pictures < len(train):
         fixed = np.sort(np.random.default_rng(SPLIT_SEED).permutation(len(train))[: case.pictures])
         train = train.take(fixed)
-    folder = cache / f"{case.name.replace(' ', '-').replace('%', 'percent').replace(',', '')}-{seed}"
+    folder = cache / f"{_folder(case.name)}-{seed}"
     started = time.perf_counter()
     result = convert(
         model_of(case.start, data, cache),
@@ -200,6 +200,10 @@ def run(case: Case, seed: int, data: Path, cache: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def _folder(case: str) -> str:
+    return case.replace(" ", "-").replace("%", "percent").replace(",", "")
+
+
 def splits(data: Path) -> tuple[Dataset, Dataset, Dataset]:
     """Return what trains, what chooses and what reports."""
     test = open_dataset(data / "cifar10_jpeg" / "test5k.npz")
@@ -217,7 +221,7 @@ def model_of(start: str, data: Path, cache: Path) -> Path:
     if start == "shared":
         return data / "mlperf_tiny" / "ic" / "pretrainedResnet.h5"
     steps = next(case.steps for case in CASES if case.name == start)
-    path = cache / f"{start}-0" / f"{len(steps)}-{type(steps[-1]).__name__.lower()}.keras"
+    path = cache / f"{_folder(start)}-0" / f"{len(steps)}-{type(steps[-1]).__name__.lower()}.keras"
     if not path.exists():
         raise SystemExit(f"Run the case `{start}` first: {path} is not there.")
     return path

@@ -61,7 +61,7 @@ def main() -> None:
             if time.monotonic() >= end:
                 return result
 
-    rows = []
+    rows: list[dict[str, object]] = []
     with Page("127.0.0.1:0") as page, Live(Clock(), slow) as live:
         viewer = subprocess.Popen([sys.executable, "-c", VIEWER, f"{page.url}stream.mjpg"])
         try:

@@ -27,7 +27,7 @@ import numpy as np
 from record import test_data, versions, write_rows
 
 from edgeinfer import Camera, Live, Page, Pipeline, Recording, Runtime, Shown, Status, classifier, detector, read_labels
-from edgeinfer.preview.pictures import encode_picture
+from edgeinfer.preview.pictures import encode_jpeg
 
 SIZE = (1280, 720)
 FRAMES = 150
@@ -74,7 +74,7 @@ def enlarged(source: Path, place: Path) -> Path:
     """Write the first frames of a video anew at the size that is measured."""
     import cv2
 
-    writer = cv2.VideoWriter(str(place), cv2.VideoWriter_fourcc(*"mp4v"), 30, SIZE)
+    writer = cv2.VideoWriter(str(place), cv2.VideoWriter.fourcc(*"mp4v"), 30, SIZE)
     with Camera(source) as camera:
         for number, frame in enumerate(camera):
             if number == FRAMES:
@@ -121,7 +121,7 @@ def in_turn(video: Path, pipeline: Pipeline[Any], sink: Sink) -> dict[str, float
 def plain_sink(output: str, folder: Path) -> Iterator[Sink]:
     """Yield what the plain loop does with an answered frame."""
     if output == "page":
-        yield lambda shown: encode_picture(shown.picture())
+        yield lambda shown: encode_jpeg(shown.picture(), quality=80, max_width=1280)
         return
     with Recording(folder / "plain.mp4", fps=30) as recording:
         yield recording.write
@@ -134,7 +134,7 @@ def live_sink(output: str, folder: Path) -> Iterator[Sink]:
         if output == "file":
             yield stack.enter_context(Recording(folder / "live.mp4", fps=30)).write
             return
-        page = stack.enter_context(Page("127.0.0.1:0"))
+        page = stack.enter_context(Page("127.0.0.1:0", max_fps=1000))
         viewer = subprocess.Popen([sys.executable, "-c", VIEWER, f"{page.url}stream.mjpg"])
         stack.callback(viewer.wait)
         stack.callback(viewer.terminate)

@@ -34,9 +34,16 @@ if TYPE_CHECKING:
     from edgeinfer.evaluation.detection import DetectionEvaluation
     from edgeinfer.evaluation.pose import PoseEvaluation
     from edgeinfer.evaluation.segmentation import SegmentationEvaluation
+    from edgeinfer.health import Health
+    from edgeinfer.live.live import Live
+    from edgeinfer.live.shown import Shown, Status
     from edgeinfer.model.heads import AnchorGrid, DetectionHead
     from edgeinfer.model.labels import read_labels
     from edgeinfer.model.metadata import InputSpec, ModelMetadata, Normalization, OutputSpec, Resize
+    from edgeinfer.outputs.lines import Lines
+    from edgeinfer.outputs.mqtt import Mqtt
+    from edgeinfer.outputs.recording import Recording
+    from edgeinfer.outputs.window import Window, show
     from edgeinfer.pipeline import Pipeline
     from edgeinfer.postprocess.detect import DetectionOptions
     from edgeinfer.postprocess.values import depth_map, picture, values
@@ -44,8 +51,11 @@ if TYPE_CHECKING:
     from edgeinfer.preprocess.geometry import View
     from edgeinfer.preprocess.image import Image, read_image
     from edgeinfer.preprocess.tensor import crop, letterbox, stretch
+    from edgeinfer.preview.page import Page
     from edgeinfer.results import Classification, Classifications, Detection, Detections, Embedding, Keypoints, Mask
     from edgeinfer.runtime.runtime import Runtime, Tensors
+    from edgeinfer.sources.camera import Camera
+    from edgeinfer.sources.frame import Frame, FrameSource
     from edgeinfer.tasks import classifier, detector, embedder, load, poser, segmenter
     from edgeinfer.tiling import Merge, Tiles, tiled
 
@@ -54,6 +64,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AnchorGrid",
     "Benchmark",
+    "Camera",
     "Classification",
     "Classifications",
     "DamagedModelError",
@@ -69,6 +80,9 @@ __all__ = [
     "EdgeInferError",
     "Embedding",
     "Evaluation",
+    "Frame",
+    "FrameSource",
+    "Health",
     "Image",
     "ImprintedClassifier",
     "Index",
@@ -76,26 +90,34 @@ __all__ = [
     "InputFileError",
     "InputSpec",
     "Keypoints",
+    "Lines",
+    "Live",
     "Mask",
     "Merge",
     "MetadataError",
     "MissingDependencyError",
     "ModelError",
     "ModelMetadata",
+    "Mqtt",
     "Normalization",
     "OutputError",
     "OutputSpec",
+    "Page",
     "Pipeline",
     "PoseData",
     "PoseEvaluation",
+    "Recording",
     "Resize",
     "Runtime",
     "SegmentationData",
     "SegmentationEvaluation",
+    "Shown",
+    "Status",
     "Tensors",
     "Tiles",
     "UnsupportedOpError",
     "View",
+    "Window",
     "WrongTaskError",
     "classifier",
     "crop",
@@ -112,6 +134,7 @@ __all__ = [
     "read_image",
     "read_labels",
     "segmenter",
+    "show",
     "stretch",
     "tiled",
     "values",
@@ -151,6 +174,12 @@ _HOMES = {
     "edgeinfer.evaluation.detection": ("DetectionEvaluation",),
     "edgeinfer.evaluation.pose": ("PoseEvaluation",),
     "edgeinfer.evaluation.segmentation": ("SegmentationEvaluation",),
+    "edgeinfer.health": ("Health",),
+    "edgeinfer.live.live": ("Live",),
+    "edgeinfer.live.shown": (
+        "Shown",
+        "Status",
+    ),
     "edgeinfer.model.heads": (
         "AnchorGrid",
         "DetectionHead",
@@ -162,6 +191,13 @@ _HOMES = {
         "Normalization",
         "OutputSpec",
         "Resize",
+    ),
+    "edgeinfer.outputs.lines": ("Lines",),
+    "edgeinfer.outputs.mqtt": ("Mqtt",),
+    "edgeinfer.outputs.recording": ("Recording",),
+    "edgeinfer.outputs.window": (
+        "Window",
+        "show",
     ),
     "edgeinfer.pipeline": ("Pipeline",),
     "edgeinfer.postprocess.detect": ("DetectionOptions",),
@@ -181,6 +217,7 @@ _HOMES = {
         "letterbox",
         "stretch",
     ),
+    "edgeinfer.preview.page": ("Page",),
     "edgeinfer.results": (
         "Classification",
         "Classifications",
@@ -193,6 +230,11 @@ _HOMES = {
     "edgeinfer.runtime.runtime": (
         "Runtime",
         "Tensors",
+    ),
+    "edgeinfer.sources.camera": ("Camera",),
+    "edgeinfer.sources.frame": (
+        "Frame",
+        "FrameSource",
     ),
     "edgeinfer.tasks": (
         "classifier",

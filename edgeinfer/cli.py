@@ -1,27 +1,22 @@
-"""`edgeinfer run | inspect | bench | evaluate | models | doctor`: parses, calls the public functions, prints."""
+"""`edgeinfer run | inspect | bench | evaluate | camera | models | doctor`: parses, calls, prints."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import logging
 import sys
 import traceback
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any
 
 from edgeinfer import __version__
-from edgeinfer.command import Parser, parse_head, picture_options, run_command, talk_options
+from edgeinfer.camera_command import add_camera
+from edgeinfer.command import Parser, picture_options, run_command, talk_options
 from edgeinfer.errors import EdgeInferError, InputError, OutputError, naming
-from edgeinfer.model.metadata import Resize, Task
+from edgeinfer.model_options import chosen_task, model_options, open_pipeline, open_runtime, task_options
 from edgeinfer.zoo.command import add_models
-
-if TYPE_CHECKING:
-    from edgeinfer.pipeline import Pipeline
-    from edgeinfer.postprocess.detect import DetectionOptions
-    from edgeinfer.runtime.runtime import Runtime
 
 # For `evaluate`: a mean average precision needs the unsure boxes too, unlike a person who looks at them.
 _LEAST_CONFIDENCE = 0.001
@@ -66,8 +61,8 @@ def build_parser() -> argparse.ArgumentParser:
     run.add_argument("pictures", nargs="+", type=Path, metavar="picture")
     run.add_argument("--top", type=int, default=5, metavar="K", help="classes per picture (default 5)")
     run.add_argument("--draw", type=Path, metavar="DIR", help="draws what was found into copies of the pictures there")
-    _model_options(run)
-    _task_options(run)
+    model_options(run)
+    task_options(run)
     picture_options(run)
 
     inspect = _command(
@@ -79,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument("model", type=Path)
     bench.add_argument("--runs", type=int, default=200, help="measured runs (default 200)")
     bench.add_argument("--warmup", type=int, default=10, help="runs before them (default 10)")
-    _model_options(bench)
+    model_options(bench)
 
     evaluate = _command(
         commands, "evaluate", _evaluate, "measure accuracy on labelled data", "edgeinfer evaluate birds.tflite photos/"
@@ -99,10 +94,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="added to classes given as numbers: 1 where the model has a background class in front (default: 0, "
         "refused where it is doubtful)",
     )
-    _model_options(evaluate)
-    _task_options(evaluate)
+    model_options(evaluate)
+    task_options(evaluate)
     picture_options(evaluate)
 
+    add_camera(commands)
     add_models(commands)
     _command(commands, "doctor", _doctor, "what is missing on this machine", "edgeinfer doctor --json")
     return parser
@@ -117,104 +113,15 @@ def _command(commands: Any, name: str, handler: Any, summary: str, example: str)
     return parser
 
 
-def _model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", help='where the model runs (default "cpu")')
-    parser.add_argument("--threads", type=int, help="threads of the engine (default: all cores)")
-    parser.add_argument("--engine", help="litert, tflite-runtime or tensorflow (default: the best installed)")
-
-
-def _task_options(parser: argparse.ArgumentParser) -> None:
-    tasks = [task for task in get_args(Task) if task != "tensors"]
-    parser.add_argument("--task", choices=tasks, help="what the model does (default: what the file says)")
-    parser.add_argument(
-        "--confidence", type=float, metavar="X", help="detection: boxes that are less sure are left out"
-    )
-    parser.add_argument("--iou", type=float, metavar="X", help="detection: boxes of a class that overlap more are one")
-    parser.add_argument(
-        "--head",
-        metavar="JSON",
-        help='detection: how the outputs become boxes, e.g. \'{"kind": "yolo", "unit": "share"}\'',
-    )
-
-
-def _runtime(options: argparse.Namespace) -> Runtime:
-    from edgeinfer.runtime.runtime import Runtime
-
-    return Runtime(options.model, device=options.device, threads=options.threads, engine=options.engine)
-
-
-def _task(options: argparse.Namespace, runtime: Runtime) -> Task:
-    task: Task = options.task or runtime.metadata.task
-    # Most files that say nothing are classifiers, and one that is not says what its outputs are.
-    return "classification" if task == "tensors" else task
-
-
-def _pipeline(options: argparse.Namespace, runtime: Runtime, top_k: int = 5) -> Pipeline[Any]:
-    from edgeinfer import tasks
-    from edgeinfer.model.metadata import read_labels
-
-    task = _task(options, runtime)
-    detection = _detection_options(options, task)
-    normalization = tuple(options.normalization) if options.normalization else None
-    if normalization is not None:
-        _say_override(normalization, runtime)
-    resize = None
-    if options.resize or options.filter:
-        own = runtime.input.resize
-        resize = Resize(options.resize or own.mode, options.filter or own.filter, own.pad)
-    labels = read_labels(options.labels) if options.labels else None
-    shared: dict[str, Any] = {"normalization": normalization, "resize": resize}
-    if task == "classification":
-        return tasks.classifier(runtime, labels=labels, top_k=top_k, **shared)
-    if task == "detection":
-        return tasks.detector(runtime, labels=labels, options=detection, **shared)
-    if task == "segmentation":
-        return tasks.segmenter(runtime, labels=labels, **shared)
-    if task == "pose":
-        return tasks.poser(runtime, names=labels, **shared)
-    return tasks.embedder(runtime, **shared)
-
-
-def _detection_options(options: argparse.Namespace, task: Task) -> DetectionOptions | None:
-    """Return what was said of a detection; None where the model does something else."""
-    given: dict[str, Any] = {name: getattr(options, name) for name in ("confidence", "iou", "head")}
-    given = {name: value for name, value in given.items() if value is not None}
-    if "head" in given:
-        given["head"] = parse_head(given["head"])
-    if task != "detection":
-        if given:
-            raise InputError(
-                f"`--{next(iter(given))}` is for detections.",
-                received=f"a model of the task {task}",
-                next_step="Say `--task detection` if it is one, or leave the option away.",
-            )
-        return None
-    from edgeinfer.postprocess.detect import DetectionOptions
-
-    return DetectionOptions(**given)
-
-
-def _say_override(given: tuple[float, float], runtime: Runtime) -> None:
-    """Warn where the command line contradicts what the file says of its normalization."""
-    for own in (spec.normalization for spec in runtime.inputs):
-        if own is None:
-            continue
-        pairs = zip(given, (own.mean, own.std), strict=True)
-        if any(abs(one - other) > 1e-6 * abs(other) for one, other in pairs):  # the file holds float32
-            logging.getLogger(__name__).warning(
-                "--normalization %g %g takes the place of the file's own, %g %g.", *given, own.mean, own.std
-            )
-
-
 def _run(options: argparse.Namespace) -> int:
     from edgeinfer.answers import task_of, to_json, to_text
 
-    runtime = _runtime(options)
-    if options.draw and _task(options, runtime) == "embedding":
+    runtime = open_runtime(options, options.model)
+    if options.draw and chosen_task(options, runtime) == "embedding":
         raise InputError(
             "Features cannot be drawn into a picture.", received="--draw", next_step="Leave `--draw` away."
         )
-    answer = _pipeline(options, runtime, options.top)
+    answer = open_pipeline(options, runtime, top_k=options.top)
     model = {
         "path": str(options.model),
         "sha256": runtime.sha256,
@@ -307,7 +214,7 @@ def _bench(options: argparse.Namespace) -> int:
     from edgeinfer.progress import terminal_progress
 
     result = bench(
-        _runtime(options),
+        open_runtime(options, options.model),
         runs=options.runs,
         warmup=options.warmup,
         progress=terminal_progress(quiet=options.quiet or options.json),
@@ -329,15 +236,15 @@ def _bench(options: argparse.Namespace) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     from edgeinfer.annotations.formats import open_data
     from edgeinfer.evaluate import evaluate
-    from edgeinfer.model.metadata import read_labels
+    from edgeinfer.model.labels import read_labels
     from edgeinfer.progress import terminal_progress
 
-    runtime = _runtime(options)
-    task = _task(options, runtime)
+    runtime = open_runtime(options, options.model)
+    task = chosen_task(options, runtime)
     if options.confidence is None and task == "detection":
         options.confidence = _LEAST_CONFIDENCE
     result = evaluate(
-        _pipeline(options, runtime),
+        open_pipeline(options, runtime),
         open_data(options.data, task=task, images=options.images),
         # The other tasks' answers carry their names, a detector's without that of a background.
         labels=read_labels(options.labels) if options.labels and task == "classification" else None,

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeinfer.errors import EdgeInferError
+from edgeinfer.errors import EdgeInferError, MissingDependencyError
 from edgeinfer.machine import machine, package_version
 from edgeinfer.preprocess.golden import check_golden
 from edgeinfer.preprocess.libraries import opencv
 from edgeinfer.runtime.engines import find_engine, import_engine, install_line, installed_engines
+from edgeinfer.sources.devices import GROUP_LINE, find_cameras, say_cameras
 
 SLIM_LINE = (
     "pip install 'tflite-runtime==2.14.0' 'numpy<2' pillow 'opencv-python-headless<4.12' "
@@ -38,8 +39,8 @@ class Check:
 
 
 def examine() -> tuple[Check, ...]:
-    """Look at Python, the engines, NumPy, Pillow, OpenCV, the preprocessing and the processor."""
-    return (_python(), _engine(), _numpy(), _pillow(), _opencv(), _golden(), _governor())
+    """Look at Python, the engines, NumPy, Pillow, OpenCV, the preprocessing, the cameras and the processor."""
+    return (_python(), _engine(), _numpy(), _pillow(), _opencv(), _golden(), _camera(), _governor())
 
 
 def _python() -> Check:
@@ -114,6 +115,23 @@ def _golden() -> Check:
         names = ", ".join(f"{result.name} off by {result.difference:g}" for result in wrong)
         return Check("preprocessing", False, names, f"pip install --upgrade pillow {_opencv_package()}")
     return Check("preprocessing", True, f"{len(results)} golden vectors agree")
+
+
+def _camera() -> Check:
+    cameras = find_cameras()
+    found = say_cameras(cameras)
+    if forbidden := [camera.source for camera in cameras if not camera.allowed]:
+        return Check("camera", False, f"{found}: this user may not open {', '.join(forbidden)}", GROUP_LINE)
+    if any(camera.is_csi for camera in cameras):
+        from edgeinfer.sources.picamera import import_picamera2  # only a Raspberry Pi needs it
+
+        try:
+            import_picamera2()
+        except MissingDependencyError as error:
+            return Check("camera", False, f"{found}: Picamera2 cannot be imported: {error.received}", error.next_step)
+    if opencv() is None and not all(camera.is_csi for camera in cameras):
+        return Check("camera", False, f"{found}: read by OpenCV alone", f"pip install {_opencv_package()}")
+    return Check("camera", True, found)
 
 
 def _governor() -> Check:

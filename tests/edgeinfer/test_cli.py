@@ -74,6 +74,7 @@ def edgeinfer(*words: object, **options: Any) -> subprocess.CompletedProcess[str
 # --- run ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.device
 def test_run_prints_one_line_a_picture_with_the_best_first(work: Path, capsys: Capture) -> None:
     assert call("run", work / "m.tflite", work / "red.png", work / "blue.png") == 0
     first, second = capsys.readouterr().out.splitlines()
@@ -82,6 +83,7 @@ def test_run_prints_one_line_a_picture_with_the_best_first(work: Path, capsys: C
     assert second.startswith(f"{work / 'blue.png'}  blue 0.99")
 
 
+@pytest.mark.device
 def test_run_json_is_one_object_a_line_with_the_keys_of_the_interface(work: Path, capsys: Capture) -> None:
     assert call("run", work / "m.tflite", work / "green.png", work / "red.png", "--json", "--top", 2) == 0
     first, second = lines(capsys)
@@ -275,6 +277,7 @@ def test_evaluate_without_labels_is_wrong_input(work: Path, capsys: Capture) -> 
     assert "has no labels" in capsys.readouterr().err
 
 
+@pytest.mark.device
 def test_doctor_is_good_here_and_says_what_it_found(capsys: Capture) -> None:
     assert call("doctor") == 0
     assert "ok  engine" in capsys.readouterr().out
@@ -410,12 +413,14 @@ def test_version_and_help_are_good(words: tuple[str, ...], capsys: Capture) -> N
 # --- as a process of its own ----------------------------------------------------------------------
 
 
+@pytest.mark.device
 def test_as_a_process_it_answers_and_is_silent_otherwise(work: Path) -> None:
     done = edgeinfer("run", work / "m.tflite", work / "red.png")
     assert (done.returncode, done.stderr) == (0, "")
     assert "red 0.9" in done.stdout
 
 
+@pytest.mark.device
 def test_as_a_process_an_error_has_no_traceback(work: Path) -> None:
     done = edgeinfer("run", work / "bad.png", work / "red.png")
     assert done.returncode == 4

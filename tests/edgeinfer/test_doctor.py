@@ -13,6 +13,8 @@ from edgeinfer.errors import MissingDependencyError
 from edgeinfer.preprocess.golden import GoldenResult
 from edgeinfer.runtime.engines import Engine
 
+pytestmark = pytest.mark.device
+
 LITERT = Engine("litert", "2.3.0", verifies=True)
 TFLITE_RUNTIME = Engine("tflite-runtime", "2.14.0", verifies=False)
 

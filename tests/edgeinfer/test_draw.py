@@ -19,6 +19,8 @@ from edgeinfer.errors import InputError
 from edgeinfer.preprocess import libraries
 from edgeinfer.results import Classifications, Detections, Embedding, Keypoints, Mask
 
+pytestmark = pytest.mark.device
+
 ORANGE, SKY, GREEN, YELLOW = (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66)  # Okabe and Ito
 HAS_OPENCV = libraries.opencv() is not None
 

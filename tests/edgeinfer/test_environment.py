@@ -9,6 +9,8 @@ import pytest
 
 from edgeinfer.runtime.engines import find_engine
 
+pytestmark = pytest.mark.device
+
 WANTED = os.environ.get("EDGEINFER_DEVICE_ENVIRONMENT", "")
 
 

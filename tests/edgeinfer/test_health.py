@@ -8,6 +8,8 @@ import pytest
 
 from edgeinfer.health import Health, read_health, throttled
 
+pytestmark = pytest.mark.device
+
 
 def put(root: Path, name: str, text: str) -> None:
     place = root / name

@@ -15,6 +15,8 @@ from edgeinfer import machine as machine_room
 from edgeinfer.health import Health
 from edgeinfer.machine import machine, package_version, resident_bytes
 
+pytestmark = pytest.mark.device
+
 
 def test_the_facts_agree_with_python_itself() -> None:
     facts = machine()

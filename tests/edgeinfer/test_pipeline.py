@@ -19,6 +19,8 @@ from edgeinfer.results import Classifications
 from edgeinfer.runtime.runtime import Runtime, Tensors
 from edgeinfer.tasks import classifier, load
 
+pytestmark = pytest.mark.device
+
 NAMES = ("red", "green", "blue", "dark")
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "dark": (0, 0, 0)}
 PIXELS = (0.0, 255.0)  # normalization to 0..1

@@ -15,6 +15,8 @@ from edgeinfer import quantization
 from edgeinfer.errors import InputError
 from edgeinfer.quantization import dequantize, quantize, round_half_away
 
+pytestmark = pytest.mark.device
+
 RANGES = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
 scales = st.floats(2.0**-10, 8.0, width=32)
 

@@ -18,6 +18,8 @@ from edgeinfer.errors import MetadataError, WrongTaskError
 from edgeinfer.results import Classifications, Detections, Embedding, Keypoints, Mask
 from edgeinfer.tasks import classifier, detector, embedder, load, poser, segmenter
 
+pytestmark = pytest.mark.device
+
 PIXELS = (0.0, 1.0)
 ARG_MAX, ARG_MAX_OPTIONS, INT64 = 56, 40, 4
 

@@ -10,6 +10,8 @@ import pytest
 
 from edgeinfer.live.slot import Slot
 
+pytestmark = pytest.mark.device
+
 PATIENCE_S = 20.0
 
 

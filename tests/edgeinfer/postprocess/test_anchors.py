@@ -16,6 +16,8 @@ from edgeinfer.postprocess.anchors import anchor_boxes
 from edgeinfer.postprocess.detect import DetectionOptions, detection_post
 from edgeinfer.runtime.runtime import Runtime, Tensors
 
+pytestmark = pytest.mark.device
+
 # 64 pixels: 2 x 2 cells of 32 with two anchors each, and one cell of 64: nine anchors.
 GRID = AnchorGrid((32, 64), (((16.0, 16.0), (32.0, 8.0)), ((64.0, 64.0),)))
 HEAD = DetectionHead("anchors", anchors=GRID)

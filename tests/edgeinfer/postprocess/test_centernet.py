@@ -12,6 +12,8 @@ from edgeinfer.errors import ModelError
 from edgeinfer.model.heads import DetectionHead
 from edgeinfer.postprocess.detect import DetectionOptions
 
+pytestmark = pytest.mark.device
+
 # A 64 x 64 input and a map of 16 x 16: cells of 4 pixels.
 
 

@@ -20,6 +20,8 @@ from edgeinfer.preprocess.geometry import View
 from edgeinfer.results import Classifications
 from edgeinfer.runtime.runtime import Runtime
 
+pytestmark = pytest.mark.device
+
 
 def output(
     classes: int,

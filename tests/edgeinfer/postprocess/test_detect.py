@@ -16,6 +16,8 @@ from edgeinfer.preprocess import libraries
 from edgeinfer.preprocess.geometry import View, place
 from edgeinfer.runtime.runtime import Runtime
 
+pytestmark = pytest.mark.device
+
 # Rows of a YOLO with two classes and boxes in pixels of a 64 x 64 input: x, y, width, height, two scores.
 HEAD = DetectionHead("yolo", box="xyxy", unit="pixels", channels="last", objectness=False)
 

@@ -12,6 +12,8 @@ from edgeinfer.model.metadata import InputSpec, ModelMetadata, OutputSpec
 from edgeinfer.model.specs import Role
 from edgeinfer.postprocess.detection_head import find_head
 
+pytestmark = pytest.mark.device
+
 PICTURE = InputSpec("image", (1, 640, 640, 3), "float32")
 
 

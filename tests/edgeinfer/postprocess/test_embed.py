@@ -13,6 +13,8 @@ from edgeinfer.model.metadata import OutputSpec, Resize
 from edgeinfer.postprocess.embed import embedding_post
 from edgeinfer.preprocess.geometry import place
 
+pytestmark = pytest.mark.device
+
 VIEW = place(Resize(), (8, 8), (8, 8)).view
 
 

@@ -13,6 +13,8 @@ from edgeinfer.model.heads import DetectionHead
 from edgeinfer.postprocess.detect import DetectionOptions, detection_post
 from edgeinfer.runtime.runtime import Runtime
 
+pytestmark = pytest.mark.device
+
 
 def four(
     *, boxes: list[list[float]], classes: list[float], scores: list[float], count: float | None = None

@@ -15,6 +15,8 @@ from edgeinfer.postprocess.grid import bilinear, nearest, without_bars
 from edgeinfer.preprocess import libraries
 from edgeinfer.preprocess.geometry import View, place
 
+pytestmark = pytest.mark.device
+
 SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
 MODES = st.sampled_from(["stretch", "letterbox", "crop"])
 

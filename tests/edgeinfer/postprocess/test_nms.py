@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from edgeinfer.postprocess.nms import hard_nms, soft_nms
 from edgeinfer.preprocess import libraries
 
+pytestmark = pytest.mark.device
+
 Boxes = list[tuple[float, float, float, float]]
 
 
@@ -110,6 +112,7 @@ def test_the_limit_keeps_the_first(library: str) -> None:
     assert hard_nms(boxes, None, iou=0.5, limit=7).tolist() == list(range(7))
 
 
+@pytest.mark.slow
 def test_many_blocks_answer_as_one(library: str) -> None:
     # More boxes than go to OpenCV at once, each thing found four times.
     random = np.random.default_rng(5)

@@ -21,6 +21,8 @@ from edgeinfer.preprocess.tensor import stretch
 from edgeinfer.results import Keypoints
 from edgeinfer.runtime.runtime import Runtime
 
+pytestmark = pytest.mark.device
+
 SQUARE = place(Resize(), (192, 192), (192, 192)).view
 ONE = output("points", (1, 1, 17, 3))
 SIX = output("bodies", (1, 6, 56))

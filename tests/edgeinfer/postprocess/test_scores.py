@@ -13,6 +13,8 @@ from edgeinfer.errors import MetadataError, ModelError
 from edgeinfer.model.specs import OutputSpec
 from edgeinfer.postprocess.scores import check_finite, rows_above, score_threshold
 
+pytestmark = pytest.mark.device
+
 EVERY = {
     "int8": np.arange(-128, 128).astype(np.int8),
     "uint8": np.arange(256).astype(np.uint8),

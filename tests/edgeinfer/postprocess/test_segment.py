@@ -24,6 +24,8 @@ from edgeinfer.quantization import dequantize
 from edgeinfer.results import Mask
 from edgeinfer.runtime.runtime import Runtime
 
+pytestmark = pytest.mark.device
+
 SAME = place(Resize(), (3, 2), (3, 2)).view  # a picture of the output's own size, 3 wide and 2 high
 NAMES = ("background", "cat", "dog")
 

@@ -14,6 +14,8 @@ from edgeinfer.postprocess.values import depth_map, picture, values
 from edgeinfer.preprocess import libraries
 from edgeinfer.preprocess.geometry import View, place
 
+pytestmark = pytest.mark.device
+
 SAME = place(Resize(), (2, 2), (2, 2)).view
 
 

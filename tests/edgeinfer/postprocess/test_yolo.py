@@ -15,6 +15,8 @@ from edgeinfer.model.heads import DetectionHead
 from edgeinfer.postprocess.detect import DetectionOptions
 from edgeinfer.results import Detections
 
+pytestmark = pytest.mark.device
+
 # A 64 x 64 input has 8 * 8 + 4 * 4 + 2 * 2 = 84 cells, so 84 boxes, or 252 with three a cell.
 CELLS = 84
 Axis = Literal["first", "last"]

@@ -9,6 +9,8 @@ from edgeinfer.model.heads import DetectionHead
 from edgeinfer.model.specs import OutputSpec
 from edgeinfer.postprocess.yolo_layout import Layout, box_counts, yolo_layout
 
+pytestmark = pytest.mark.device
+
 
 def layout(
     rows: int, columns: int, *, side: int = 640, classes: int = 0, head: DetectionHead | None = None

@@ -11,6 +11,8 @@ from edgeinfer.errors import InputError, OutputError
 from edgeinfer.preprocess.encode import encode, write_image
 from edgeinfer.preprocess.image import read_image
 
+pytestmark = pytest.mark.device
+
 RAMP = np.arange(8 * 6 * 3, dtype=np.uint8).reshape(8, 6, 3)
 
 

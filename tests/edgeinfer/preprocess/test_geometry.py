@@ -14,6 +14,8 @@ from edgeinfer.model.metadata import Resize
 from edgeinfer.preprocess import geometry, libraries
 from edgeinfer.preprocess.geometry import View, cut, draw, place, resize_into
 
+pytestmark = pytest.mark.device
+
 FILTERS = ["nearest", "bilinear", "bilinear-antialias", "bicubic-antialias", "lanczos-antialias"]
 sizes = st.tuples(st.integers(1, 5000), st.integers(1, 5000))
 

@@ -11,6 +11,8 @@ from edgeinfer.model.metadata import Filter
 from edgeinfer.preprocess import libraries, tensor
 from edgeinfer.preprocess.golden import check_golden, golden_picture
 
+pytestmark = pytest.mark.device
+
 
 @pytest.mark.parametrize("library", ["opencv", "pillow"])
 def test_this_machine_agrees_with_the_golden_vectors(library, monkeypatch):

@@ -20,6 +20,8 @@ from edgeinfer.preprocess import image as image_module
 from edgeinfer.preprocess import libraries
 from edgeinfer.preprocess.image import read_image
 
+pytestmark = pytest.mark.device
+
 READERS = ["opencv", "pillow"]
 
 

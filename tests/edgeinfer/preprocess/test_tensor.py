@@ -14,6 +14,8 @@ from edgeinfer.model.metadata import InputSpec, Normalization, Resize
 from edgeinfer.preprocess import libraries
 from edgeinfer.preprocess.tensor import Preprocessor, crop, letterbox, stretch
 
+pytestmark = pytest.mark.device
+
 SHAPE = (1, 24, 32, 3)
 UNIT = Normalization(0.0, 255.0)
 INT8 = InputSpec("image", SHAPE, "int8", scale=1 / 255, zero_point=-128, normalization=UNIT)

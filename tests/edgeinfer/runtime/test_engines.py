@@ -24,6 +24,8 @@ from edgeinfer.runtime.engines import (
     open_interpreter,
 )
 
+pytestmark = pytest.mark.device
+
 MODULES = {"litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime", "tensorflow": "tensorflow"}
 Install = Callable[..., None]
 

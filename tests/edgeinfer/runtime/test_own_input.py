@@ -10,6 +10,8 @@ from edgeinfer.model.metadata import InputSpec, Normalization, Rescaling
 from edgeinfer.preprocess.tensor import Preprocessor
 from edgeinfer.runtime.own_input import stored_input
 
+pytestmark = pytest.mark.device
+
 
 class TestFloats:
     SPEC = InputSpec("features", (1, 4), "int8", scale=0.5, zero_point=3)

@@ -28,6 +28,8 @@ from edgeinfer.runtime import trial
 from edgeinfer.runtime.engines import Engine, Interpreter, find_engine, open_interpreter
 from edgeinfer.runtime.runtime import Runtime
 
+pytestmark = pytest.mark.device
+
 RED = np.zeros((8, 8, 3), dtype=np.float32)
 RED[..., 0] = 1.0
 
@@ -421,6 +423,7 @@ def test_what_is_wrong_with_a_file_names_it(tmp_path: Path) -> None:
     assert caught.value.next_step
 
 
+@pytest.mark.slow
 def test_a_few_wrong_bytes_never_end_the_process() -> None:
     # Where the engine does not verify files, each that passes the check costs a child process.
     random = np.random.default_rng(20)

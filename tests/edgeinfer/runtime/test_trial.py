@@ -19,6 +19,8 @@ from edgeinfer.errors import DamagedModelError, DeviceError, MissingDependencyEr
 from edgeinfer.runtime.engines import Engine, find_engine
 from edgeinfer.runtime.trial import fill, try_first
 
+pytestmark = pytest.mark.device
+
 HAS_TFLITE_RUNTIME = find_engine().name == "tflite-runtime"
 
 

@@ -1,0 +1,167 @@
+"""A video file, through OpenCV's FFmpeg."""
+
+from __future__ import annotations
+
+from math import isfinite
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from edgeinfer.errors import InputError, InputFileError
+from edgeinfer.preprocess.image import Image
+from edgeinfer.sources.address import without_password
+from edgeinfer.sources.capture import Capture
+from edgeinfer.sources.reader import Wanted
+
+KINDS = (".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".ts", ".gif", ".ogv", ".wmv", ".flv", ".3gp")
+_USUAL_FPS = 25.0
+_FASTEST = 1000.0
+# Containers count a few frames more than there are; what goes beyond is a file that was cut off.
+_MISSING_SHARE, _MISSING_LEAST = 0.05, 2
+_MOST_NS = 1e18
+_MOST_FRAMES = 2**31  # where the container does not say it, FFmpeg's number is far beyond
+
+
+class VideoReader:
+    """A `FileReader` of a video: upright as its metadata says, 8 bits whatever it was made with.
+
+    Args:
+        path: A file, or the URL of one.
+        wanted: `fps` replaces the video's own pace.
+
+    Raises:
+        InputFileError: The file cannot be read.
+        InputError: It is no video, or one that ends before its first frame.
+    """
+
+    def __init__(self, path: Path | str, wanted: Wanted) -> None:
+        if isinstance(path, Path):
+            self.name = path.name
+            _check_file(path)
+            # An absolute path: FFmpeg would take what stands before a colon in a name for a protocol.
+            self._capture = Capture(str(path.absolute()), "FFMPEG")
+        else:
+            self.name = Path(urlsplit(path).path).name
+            patience_ms = int(wanted.patience_s * 1000)
+            self._capture = Capture(
+                path, "FFMPEG", {"OPEN_TIMEOUT_MSEC": patience_ms, "READ_TIMEOUT_MSEC": patience_ms}
+            )
+        if not self._capture.is_open():
+            self.close()
+            raise _no_video(path)
+        own = self._capture.get("FPS")
+        self._has_own_pace = wanted.fps is None
+        self.interval_ns = round(1e9 / (wanted.fps or (own if 0 < own <= _FASTEST else _USUAL_FPS)))
+        promised = self._capture.get("FRAME_COUNT")
+        self._promised = int(promised) if 0 < promised < _MOST_FRAMES else 0
+        self._taken = 0
+        self._first_ms: float | None = None
+        self._at_ns = -1
+        self._ended = False
+
+    def advance(self) -> int | None:
+        """Go to the next frame and return when it is due."""
+        if self._ended:
+            return None
+        if not self._capture.grab():
+            self._ended = True
+            self._check_end()
+            return None
+        self._at_ns = self._due()
+        self._taken += 1
+        return self._at_ns
+
+    def picture(self) -> Image | None:
+        """Return the frame as RGB."""
+        return self._capture.bgr()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._capture.release()
+
+    def _due(self) -> int:
+        """Return the frame's own time where the file has one that goes forward, else one interval after the last."""
+        if self._has_own_pace:
+            own_ms = self._capture.get("POS_MSEC")
+            if self._first_ms is None:
+                self._first_ms = own_ms  # not every file begins at 0
+            since_ms = own_ms - self._first_ms
+            if isfinite(since_ms) and self._at_ns < since_ms * 1e6 < _MOST_NS:
+                return round(since_ms * 1e6)
+        return 0 if self._at_ns < 0 else self._at_ns + self.interval_ns
+
+    def _check_end(self) -> None:
+        missing = self._promised - self._taken
+        if self._taken and missing <= max(_MISSING_LEAST, self._promised * _MISSING_SHARE):
+            return
+        raise InputError(
+            f"The video `{self.name}` ends too early: it is damaged or cut off.",
+            received=f"{self._taken} frames",
+            expected=f"{self._promised} frames, as the file itself says" if self._promised else "one frame at least",
+            next_step=f"Copy the file again; its first {self._taken} frames are good." if self._taken else "",
+        )
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what cannot be read, and what FFmpeg would make pictures of though it is no video: it draws texts."""
+    try:
+        if not path.is_file():
+            raise InputError(f"`{path}` is no file.", expected="a video file, a picture, or a folder of pictures")
+        with path.open("rb") as file:
+            begin = file.read(512)
+    except OSError as error:
+        raise InputFileError(
+            f"The video `{path}` cannot be read.", received=error.strerror or str(error), expected="a file"
+        ) from error
+    if not begin:
+        raise InputError(f"The video `{path}` is empty.", received="0 bytes", expected="a video file")
+    if _is_text(begin):
+        raise InputError(
+            f"`{path}` is a text, not a video.", received=f"a file that begins with {begin[:24]!r}", expected=_kinds()
+        )
+
+
+def _is_text(begin: bytes) -> bool:
+    try:
+        text = begin.decode("utf-8", "strict")
+    except UnicodeDecodeError as error:
+        if error.start < len(begin) - 3:  # a letter that 512 bytes cut through is still text
+            return False
+        text = begin[: error.start].decode()
+    return all(letter.isprintable() or letter in "\r\n\t\f\x1b" for letter in text)
+
+
+def _no_video(path: Path | str) -> InputError:
+    if isinstance(path, Path) and _lacks_index(path):
+        return InputError(
+            f"The video `{path}` cannot be read: it was cut off before its index, which MP4 has at the end.",
+            received=f"{path.stat().st_size} bytes without a `moov` box",
+            expected="a recording that was finished",
+            next_step="Record as .mkv or .avi where power may fail: they can be read up to the cut.",
+        )
+    return InputError(
+        f"`{without_password(str(path))}` is no video that OpenCV's FFmpeg can read: damaged, or of another kind.",
+        expected=_kinds(),
+    )
+
+
+def _lacks_index(path: Path) -> bool:
+    """Say whether a file is an MP4 without its index.
+
+    Source: ISO/IEC 14496-12, section 4.2: each box begins with its size (32 bits; 1: 64 bits follow; 0: up to the end)
+    and its type.
+    """
+    with path.open("rb") as file:
+        at, kinds = 0, []
+        while len(header := file.read(16)) >= 8:
+            size, kind = int.from_bytes(header[:4], "big"), header[4:8]
+            size = int.from_bytes(header[8:16], "big") if size == 1 else size
+            kinds.append(kind)
+            if size < 8 or len(kinds) > 1000:
+                break
+            at += size
+            file.seek(at)
+    return kinds[:1] == [b"ftyp"] and b"moov" not in kinds
+
+
+def _kinds() -> str:
+    return f"a video file, e.g. {', '.join(KINDS[:5])}"

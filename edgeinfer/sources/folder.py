@@ -23,6 +23,8 @@ class FolderReader:
         wanted: `fps` is their pace; 10 a second where it is None.
     """
 
+    damaged = 0  # a picture that cannot be read is an error, which names it
+
     def __init__(self, paths: Sequence[Path], wanted: Wanted) -> None:
         self._paths = sorted(paths, key=_natural)
         self._at = -1

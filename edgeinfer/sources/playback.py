@@ -34,7 +34,12 @@ class Playback:
         # When the file began that is being read, and its latest frame, both ns since the very first.
         self._round_ns = self._at_ns = 0
         self._in_round = 0
-        self.damaged = 0
+        self._damaged = 0
+
+    @property
+    def damaged(self) -> int:
+        """How many frames were left out because they could not be decoded."""
+        return self._damaged + self._reader.damaged
 
     def take(self) -> Frame | None:
         """Return the next frame; None after the last, and once this is closed.
@@ -51,7 +56,7 @@ class Playback:
                     pixels = self._reader.picture()
                     if pixels is not None:
                         return Frame(pixels, self._number, taken_ns, self._reader.name)
-                    self.damaged += 1
+                    self._damaged += 1
             return None
         finally:
             if self._closed.is_set():
@@ -100,6 +105,7 @@ class Playback:
             if not self._repeat or not self._in_round:
                 return None
             self._reader.close()
+            self._damaged += self._reader.damaged
             self._reader = self._source.open()
             self._round_ns = self._at_ns + self._reader.interval_ns
             self._in_round = 0

@@ -55,6 +55,11 @@ class FileReader(Reader, Protocol):
         """From one frame to the next, as far as it is the same for all."""
         ...
 
+    @property
+    def damaged(self) -> int:
+        """How many frames `advance` has passed over because they cannot be decoded."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:

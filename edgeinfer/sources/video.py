@@ -17,6 +17,8 @@ _USUAL_FPS = 25.0
 _FASTEST = 1000.0
 # Containers count a few frames more than there are; what goes beyond is a file that was cut off.
 _MISSING_SHARE, _MISSING_LEAST = 0.05, 2
+# In a row. The longest usual distance to the next frame that is stored whole, and so can be decoded again, is 250.
+_MOST_FAILURES = 1000
 _MOST_NS = 1e18
 _MOST_FRAMES = 2**31  # where the container does not say it, FFmpeg's number is far beyond
 
@@ -48,6 +50,7 @@ class VideoReader:
         if not self._capture.is_open():
             self.close()
             raise _no_video(path)
+        self._capture.set("ORIENTATION_AUTO", 1)  # OpenCV 4.11 does not turn unless it is told to
         own = self._capture.get("FPS")
         self._has_own_pace = wanted.fps is None
         self.interval_ns = round(1e9 / (wanted.fps or (own if 0 < own <= _FASTEST else _USUAL_FPS)))
@@ -56,18 +59,22 @@ class VideoReader:
         self._taken = 0
         self._first_ms: float | None = None
         self._at_ns = -1
-        self._ended = False
+        self._ended = self._told = False
+        self.damaged = 0
 
     def advance(self) -> int | None:
         """Go to the next frame and return when it is due."""
+        # A frame that cannot be decoded looks like the end; whether it is, the frames behind it tell.
+        failed, most = 0, min(max(0, self._promised - self._taken - self.damaged), _MOST_FAILURES)
+        while not self._ended and not self._capture.grab():
+            failed += 1
+            self._ended = failed > most
         if self._ended:
-            return None
-        if not self._capture.grab():
-            self._ended = True
             self._check_end()
             return None
-        self._at_ns = self._due()
+        self.damaged += failed
         self._taken += 1
+        self._at_ns = self._due()
         return self._at_ns
 
     def picture(self) -> Image | None:
@@ -90,14 +97,17 @@ class VideoReader:
         return 0 if self._at_ns < 0 else self._at_ns + self.interval_ns
 
     def _check_end(self) -> None:
+        if self._told:
+            return
+        self._told = True
         missing = self._promised - self._taken
         if self._taken and missing <= max(_MISSING_LEAST, self._promised * _MISSING_SHARE):
             return
         raise InputError(
-            f"The video `{self.name}` ends too early: it is damaged or cut off.",
-            received=f"{self._taken} frames",
+            f"The video `{self.name}` has fewer frames than it says: it is damaged or cut off.",
+            received=f"{self._taken} good frames",
             expected=f"{self._promised} frames, as the file itself says" if self._promised else "one frame at least",
-            next_step=f"Copy the file again; its first {self._taken} frames are good." if self._taken else "",
+            next_step="Copy it again, if it was whole where it comes from.",
         )
 
 

@@ -78,6 +78,7 @@ class Script:
 
     name = ""
     interval_ns = 100_000_000
+    damaged = 0
 
     def __init__(self, *things: Any, free: threading.Event | None = None) -> None:
         self.things, self.free = list(things), free or threading.Event()

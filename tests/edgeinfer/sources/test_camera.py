@@ -52,9 +52,7 @@ def test_a_file_is_stamped_with_the_moment_it_was_read(ten: Path) -> None:
         ("bottle-detection.mp4", 1189, (360, 640, 3)),
     ],
 )
-def test_real_videos_give_every_frame(
-    name: str, count: int, shape: tuple[int, ...], test_data: Path, cv2: Any
-) -> None:
+def test_real_videos_give_every_frame(name: str, count: int, shape: tuple[int, ...], test_data: Path, cv2: Any) -> None:
     """The counts are those of the videos' own index, and stand in the data's README."""
     with Camera(test_data / "video" / name) as camera:
         shapes = [frame.pixels.shape for frame in camera]
@@ -131,8 +129,7 @@ def test_a_stream_that_is_gone_says_so_meanwhile(server: Server) -> None:
     with Camera(f"{server.url}/stream", first_frame_s=PATIENT_S, reconnect_s=0.1) as camera:
         server.close()
         with pytest.raises(DeviceError, match=r"is lost, and did not come back within 0\.1 s"):
-            while True:
-                camera.read()
+            list(camera)
         assert "is lost, trying again" in camera.trouble
 
 
@@ -190,7 +187,9 @@ def test_a_process_ends_well_while_a_stream_is_being_read(closes: bool, server: 
 def test_opening_what_is_no_video_prints_nothing_of_opencv(tmp_path: Path, cv2: Any) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(b"\0\0\0\x10ftypisom" + bytes(range(256)) * 8)
-    code = f"from edgeinfer.sources.camera import Camera\ntry: Camera({str(path)!r})\nexcept ValueError: print('refused')"
+    code = (
+        f"from edgeinfer.sources.camera import Camera\ntry: Camera({str(path)!r})\nexcept ValueError: print('refused')"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENT_S)
     assert (out.stdout, out.stderr) == ("refused\n", "")
 

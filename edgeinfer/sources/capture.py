@@ -90,6 +90,21 @@ class Capture:
             return None
         return self.to_rgb(raw, "GREY" if channels == 1 else "BGR3", (raw.shape[1], raw.shape[0]))
 
+    def take_over_turning(self) -> int:
+        """Tell OpenCV not to turn frames, and return by how many degrees clockwise `turned` must turn them.
+
+        OpenCV 4.6, which is Debian bookworm's, turns to the wrong side, and 4.11 does not turn unless it is told to.
+        """
+        self.set("ORIENTATION_AUTO", 0)
+        degrees = int(self.get("ORIENTATION_META")) % 360
+        return -degrees % 360 if self._cv2.__version__.startswith("4.6.") else degrees
+
+    def turned(self, pixels: Image, degrees: int) -> Image:
+        """Return a picture turned clockwise by 90, 180 or 270 degrees; by anything else, the picture itself."""
+        name = {90: "ROTATE_90_CLOCKWISE", 180: "ROTATE_180", 270: "ROTATE_90_COUNTERCLOCKWISE"}.get(degrees)
+        rgb: Image = pixels if name is None else self._cv2.rotate(pixels, getattr(self._cv2, name))
+        return rgb
+
     def get(self, name: str) -> float:
         """Return one of OpenCV's properties by its name without `CAP_PROP_`; 0 where it does not know it."""
         return float(self._capture.get(getattr(self._cv2, f"CAP_PROP_{name}")))

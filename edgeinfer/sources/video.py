@@ -6,9 +6,9 @@ from math import isfinite
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from edgeinfer.errors import InputError, InputFileError
+from edgeinfer.errors import DeviceError, EdgeInferError, InputError, InputFileError
 from edgeinfer.preprocess.image import Image
-from edgeinfer.sources.address import without_password
+from edgeinfer.sources.address import reason, without_password
 from edgeinfer.sources.capture import Capture
 from edgeinfer.sources.reader import Wanted
 
@@ -32,7 +32,8 @@ class VideoReader:
 
     Raises:
         InputFileError: The file cannot be read.
-        InputError: It is no video, or one that ends before its first frame.
+        InputError: It is no video.
+        DeviceError: The address gives no video.
     """
 
     def __init__(self, path: Path | str, wanted: Wanted) -> None:
@@ -50,7 +51,7 @@ class VideoReader:
         if not self._capture.is_open():
             self.close()
             raise _no_video(path)
-        self._capture.set("ORIENTATION_AUTO", 1)  # OpenCV 4.11 does not turn unless it is told to
+        self._turn = self._capture.take_over_turning()
         own = self._capture.get("FPS")
         self._has_own_pace = wanted.fps is None
         self.interval_ns = round(1e9 / (wanted.fps or (own if 0 < own <= _FASTEST else _USUAL_FPS)))
@@ -79,7 +80,8 @@ class VideoReader:
 
     def picture(self) -> Image | None:
         """Return the frame as RGB."""
-        return self._capture.bgr()
+        pixels = self._capture.bgr()
+        return pixels if pixels is None else self._capture.turned(pixels, self._turn)
 
     def close(self) -> None:
         """Close the file."""
@@ -140,8 +142,10 @@ def _is_text(begin: bytes) -> bool:
     return all(letter.isprintable() or letter in "\r\n\t\f\x1b" for letter in text)
 
 
-def _no_video(path: Path | str) -> InputError:
-    if isinstance(path, Path) and _lacks_index(path):
+def _no_video(path: Path | str) -> EdgeInferError:
+    if isinstance(path, str):
+        return DeviceError(f"The video `{without_password(path)}` cannot be opened.", received=reason(path))
+    if _lacks_index(path):
         return InputError(
             f"The video `{path}` cannot be read: it was cut off before its index, which MP4 has at the end.",
             received=f"{path.stat().st_size} bytes without a `moov` box",
@@ -149,7 +153,7 @@ def _no_video(path: Path | str) -> InputError:
             next_step="Record as .mkv or .avi where power may fail: they can be read up to the cut.",
         )
     return InputError(
-        f"`{without_password(str(path))}` is no video that OpenCV's FFmpeg can read: damaged, or of another kind.",
+        f"`{path}` is no video that OpenCV's FFmpeg can read: damaged, or of another kind.",
         expected=_kinds(),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import version
 
 import numpy as np
@@ -12,6 +13,7 @@ from edgeinfer.doctor import Check, examine
 from edgeinfer.errors import MissingDependencyError
 from edgeinfer.preprocess.golden import GoldenResult
 from edgeinfer.runtime.engines import Engine
+from edgeinfer.sources.devices import FoundCamera
 
 pytestmark = pytest.mark.device
 
@@ -41,7 +43,7 @@ def pretend_packages(monkeypatch: pytest.MonkeyPatch, **versions: str) -> None:
 
 def test_everything_is_looked_at_once() -> None:
     names = [check.name for check in examine()]
-    assert names == ["python", "engine", "numpy", "pillow", "opencv", "preprocessing", "governor"]
+    assert names == ["python", "engine", "numpy", "pillow", "opencv", "preprocessing", "camera", "governor"]
 
 
 def test_this_machine_is_well() -> None:
@@ -165,3 +167,48 @@ def test_a_32_bit_python_under_a_64_bit_kernel_gets_the_slim_line(monkeypatch: p
     found = finding("python")
     assert "32 bit on aarch64" in found.found
     assert "tflite-runtime==2.14.0" in found.cure
+
+
+def pretend_cameras(monkeypatch: pytest.MonkeyPatch, *cameras: FoundCamera) -> None:
+    monkeypatch.setattr(doctor, "find_cameras", lambda: cameras)
+
+
+WEBCAM = FoundCamera("HD Webcam C525", "/dev/video0", (0,))
+RIBBON = FoundCamera("imx708", "csi:0", (2,))
+
+
+def test_no_camera_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_cameras(monkeypatch)
+    assert finding("camera") == Check("camera", True, "none found")
+
+
+def test_cameras_are_found_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_cameras(monkeypatch, WEBCAM, FoundCamera("", "/dev/video2", (2,)))
+    assert finding("camera") == Check("camera", True, "HD Webcam C525 (/dev/video0), /dev/video2")
+
+
+def test_a_camera_that_this_user_may_not_open_names_the_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_cameras(monkeypatch, FoundCamera("HD Webcam C525", "/dev/video0", (0,), allowed=False))
+    assert finding("camera") == Check(
+        "camera",
+        False,
+        "HD Webcam C525 (/dev/video0): this user may not open /dev/video0",
+        "sudo usermod -aG video $USER",
+    )
+
+
+def test_a_camera_on_a_ribbon_cable_without_picamera2_has_a_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "picamera2", None)  # an import of it fails, as in a venv of its own
+    pretend_cameras(monkeypatch, RIBBON)
+    found = finding("camera")
+    assert not found.ok
+    assert found.found.startswith("imx708 (csi:0): Picamera2 cannot be imported")
+    assert found.cure.startswith("sudo apt install python3-picamera2 && python3 -m venv --system-site-packages .venv")
+
+
+def test_a_webcam_without_opencv_is_not_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_cameras(monkeypatch, WEBCAM)
+    monkeypatch.setattr(doctor, "opencv", lambda: None)
+    found = finding("camera")
+    assert (found.ok, found.found) == (False, "HD Webcam C525 (/dev/video0): read by OpenCV alone")
+    assert found.cure.startswith("pip install ")

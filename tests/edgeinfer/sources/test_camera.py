@@ -140,6 +140,12 @@ def test_the_address_of_a_video_file_is_a_file(ten: Path, server: Server) -> Non
         assert [number_of(frame.pixels) for frame in camera] == list(range(10))
 
 
+def test_the_address_of_a_video_that_is_not_there_is_told_with_the_reason(server: Server) -> None:
+    with pytest.raises(DeviceError, match="cannot be opened") as caught:
+        Camera(f"{server.url}/gone.avi")
+    assert caught.value.received.startswith("404 Not Found")
+
+
 def test_a_stream_that_nobody_serves_is_a_device_error_with_the_reason(server: Server) -> None:
     with pytest.raises(DeviceError, match="cannot be opened") as caught:
         Camera(f"{server.url}/nothing", first_frame_s=PATIENT_S)

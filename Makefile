@@ -1,4 +1,5 @@
 # The two commands: `make demo` runs the main job, `make test` passes the tests. Both make what they need.
+# `make pi-lab` runs a part of the tests, and the commands, on emulated Raspberry Pis: `LAB_FLAGS=--help` says what it takes.
 # `PYTHON=python3.11 make test` chooses the interpreter (3.10 or later); only its venv and pip are assumed.
 
 PYTHON ?= python3
@@ -17,10 +18,26 @@ TEST_WORKERS ?= 2
 # Twice quiet: errors only.
 PIP_FLAGS := -qq --disable-pip-version-check
 
-.PHONY: demo test test-workstation test-device lint environments clean
+.PHONY: demo camera-demo test test-workstation test-device pi-lab lint environments clean
 
 demo: $(WORKSTATION)/$(READY) $(DEVICE)/$(READY)
 	@$(WORKSTATION)/bin/python demos/digits.py --device-python $(DEVICE)/bin/python $(DEMO_FLAGS)
+
+# Without a camera: a street of the shared test data where it is here, else the digits of `make demo` as a video.
+STREET := $(wildcard $(EDGEINFER_TEST_DATA)/video/one-by-one-person-detection.mp4)
+ifneq ($(STREET),)
+SHOWN := $(EDGEINFER_TEST_DATA)/detection/ssd_mobilenet_v1_coco_quant_detect.tflite --source $(STREET) \
+    --labels $(EDGEINFER_TEST_DATA)/coral/coco_labels.txt
+else
+SHOWN := demos/output/digits.tflite --source demos/output/digits.mp4
+endif
+
+camera-demo: $(WORKSTATION)/$(READY)
+ifeq ($(STREET),)
+	@test -e demos/output/digits.tflite || $(MAKE) --no-print-directory demo
+	@$(WORKSTATION)/bin/python demos/digits_video.py demos/output/digits-validation.npz demos/output/digits.mp4
+endif
+	@$(WORKSTATION)/bin/python demos/pi_camera.py $(SHOWN) --repeat --open $(CAMERA_FLAGS)
 
 test: test-workstation test-device
 
@@ -39,6 +56,9 @@ ifeq ($(OLD_PYTHON),)
 	@echo "*** environment took LiteRT instead. PYTHON=python3.11 make test  tests both.        ***"
 	@echo "***************************************************************************************"
 endif
+
+pi-lab: $(WORKSTATION)/$(READY)
+	@$(WORKSTATION)/bin/python -m tools.pi_lab $(LAB_FLAGS)
 
 lint: $(WORKSTATION)/$(READY)
 	$(WORKSTATION)/bin/ruff check .

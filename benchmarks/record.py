@@ -60,10 +60,16 @@ def read_rows(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def write_rows(name: str, rows: Sequence[Mapping[str, object]]) -> Path:
-    """Write rows to `results/NAME-MACHINE.csv`, print them, and return the path."""
+def write_rows(name: str, rows: Sequence[Mapping[str, object]], *, machine: str | None = None) -> Path:
+    """Write rows to `results/NAME-MACHINE.csv`, print them, and return the path.
+
+    Args:
+        name: Of the claim.
+        rows: Of the table; their keys are its heads.
+        machine: That was measured, as a file name; None is this one.
+    """
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}-{machine_name()}.csv"
+    path = RESULTS / f"{name}-{machine or machine_name()}.csv"
     heads = list(dict.fromkeys(key for row in rows for key in row))
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, heads, restval="")

@@ -7,30 +7,28 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from copy import copy
 from itertools import count
 from pathlib import Path
-from threading import current_thread, main_thread
 from time import monotonic
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from edgeinfer.command import INTERRUPTED, picture_options, talk_options
+from edgeinfer.command import INTERRUPTED, Parser, picture_options, talk_options
 from edgeinfer.errors import DeviceError, EdgeInferError, InputError, MissingDependencyError
 from edgeinfer.model_options import chosen_task, model_options, open_pipeline, open_runtime, task_options
+from edgeinfer.stop_signals import StopSignals
 
 if TYPE_CHECKING:
     from edgeinfer.camera_talk import Summary
     from edgeinfer.outputs.output import Output
     from edgeinfer.outputs.recording import Recording
     from edgeinfer.pipeline import Pipeline
+    from edgeinfer.preview.page import Page
     from edgeinfer.sources.camera import Camera
 
 _BIND = "127.0.0.1:8080"
-# A broker or a terminal that goes away ends the command like `kill` does: in good order, and that is no failure.
-_END_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 _EXAMPLES = """\
 examples:
   edgeinfer camera ssd.tflite                              the first camera, in a window or on a page
@@ -49,15 +47,19 @@ Ctrl-C ends it in good order, with exit code 130; so does SIGTERM, with 0. A sec
 
 def add_camera(commands: Any) -> None:
     """Add `camera` to the sub-commands of `edgeinfer`."""
-    parser = commands.add_parser(
+    parser: Parser = commands.add_parser(
         "camera",
         usage="edgeinfer camera MODEL [MODEL ...] [--source S] [options]",  # all of them are thirty
         help="run models on a camera, a stream, a video or a folder",
-        description="Run models on live frames: what is shown is never old, and frames that nobody has time for are "
-        "dropped and counted.",
+        description="Run models on live frames. What is shown is never old: frames that nobody has\n"
+        "time for are dropped and counted.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.fill = _add_options
+
+
+def _add_options(parser: Parser) -> None:
     parser.add_argument("models", nargs="+", type=Path, metavar="model", help="one .tflite file, or several")
     source = parser.add_argument_group("source")
     source.add_argument(
@@ -102,18 +104,21 @@ def add_camera(commands: Any) -> None:
 
 def _camera(options: argparse.Namespace) -> int:
     _check(options)
-    with _Signals() as signals, ExitStack() as stack:
+    with StopSignals(to_reader=options.jsonl) as signals:
         # The models first: what is wrong with them is known before a port is taken, a broker told, a camera opened.
         models = _open_models(options)
         _say_if_nobody_knows_how_hot(options)
-        outputs = _open_outputs(options, stack)
-        camera = stack.enter_context(_open_camera(options))
-        if options.save is not None:
-            outputs.append(stack.enter_context(_open_recording(options, camera)))
-        summary = _follow(options, signals, camera, models=models, outputs=outputs)
-    text = json.dumps(summary.to_json()) if options.json else str(summary)
-    # JSON lines have standard output to themselves, but for the object that ends them.
-    print(text, file=sys.stderr if options.jsonl and not options.json else sys.stdout, flush=True)
+        with ExitStack() as stack:
+            outputs = _open_outputs(options, stack)
+            camera = stack.enter_context(_open_camera(options))
+            if options.save is not None:
+                outputs.append(stack.enter_context(_open_recording(options, camera)))
+            summary = _follow(options, signals, camera, models=models, outputs=outputs)
+        text = json.dumps(summary.to_json()) if options.json else str(summary)
+        # JSON lines have standard output to themselves, but for the object that ends them.
+        stream = sys.stderr if options.jsonl and not options.json else sys.stdout
+        stream.write(f"{text}\n")
+        stream.flush()
     if summary.ended == "interrupted":
         return INTERRUPTED
     return summary.errors[0].exit_code if summary.errors else 0
@@ -243,7 +248,7 @@ def _open_recording(options: argparse.Namespace, camera: Camera) -> Recording:
 
 def _follow(
     options: argparse.Namespace,
-    signals: _Signals,
+    signals: StopSignals,
     camera: Camera,
     *,
     models: dict[str, Pipeline[Any]],
@@ -258,11 +263,10 @@ def _follow(
     with ExitStack() as stack:
         fan = stack.enter_context(Fan(outputs))
         live = stack.enter_context(Live(camera, models, max_fps=options.max_fps, max_temp_c=options.max_temp))
-        for output in outputs:
-            if hasattr(output, "follow"):  # a page, which says so when the camera is gone
-                output.follow(live.status)
-                if not options.quiet:
-                    say_page(output.url, options.token)
+        for page in [cast("Page", output) for output in outputs if hasattr(output, "follow")]:
+            page.follow(live.status)  # so that it says when the camera is gone
+            if not options.quiet:
+                say_page(page.url, options.token)
         line = None
         if sys.stderr.isatty() and not (options.quiet or options.jsonl or os.environ.get("CI")):
             line = stack.enter_context(StatusLine(live.status, lambda: fan.trouble))
@@ -283,6 +287,7 @@ def _follow(
         except EdgeInferError:
             if ended == "source" and not signals.received:
                 raise  # else it is of a frame that nobody waits for any more
+        signals.settle()
         if signals.received:
             ended = "interrupted" if signals.received == signal.SIGINT else "terminated"
         return Summary(
@@ -307,42 +312,3 @@ def _facts(options: argparse.Namespace, name: str, model: Pipeline[Any]) -> dict
         "threads": runtime.threads,
         "timing_ms": {stage: timing[stage] for stage in ("pre", "invoke", "post")},
     }
-
-
-class _Signals:
-    """Ctrl-C and `kill` ask for the end; whoever asks twice does not wait for it.
-
-    Attributes:
-        stop: What to call for the end; None where nothing runs yet that would have to end in good order.
-        received: The signal that came, or 0.
-    """
-
-    def __init__(self) -> None:
-        self.stop: Callable[[], None] | None = None
-        self.received = 0
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> _Signals:
-        if current_thread() is not main_thread():  # Python takes handlers in the main thread only
-            return self
-        for name in _END_SIGNALS:
-            number = getattr(signal, name, None)  # Windows has no SIGHUP
-            # Ignored by whoever has started us (`nohup`), it stays so.
-            if number is not None and signal.getsignal(number) != signal.SIG_IGN:
-                self._before[number] = signal.signal(number, self._receive)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _receive(self, number: int, _frame: FrameType | None) -> None:
-        self.received = number
-        for again in self._before:
-            signal.signal(again, signal.SIG_DFL)
-        if self.stop is not None:
-            self.stop()
-        elif number == signal.SIGINT:
-            raise KeyboardInterrupt
-        else:
-            raise SystemExit(0)

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -54,63 +54,76 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"edgeinfer {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
 
-    run = _command(
-        commands, "run", _run, "say what is in pictures", "edgeinfer run ssd.tflite street.jpg --draw found/"
+    _command(commands, "run", _run_options, "say what is in pictures", "run ssd.tflite street.jpg --draw found/")
+    _command(commands, "inspect", _inspect_options, "show tensors, ops and metadata", "inspect birds.tflite")
+    _command(commands, "bench", _bench_options, "measure latency", "bench birds.tflite --threads 4")
+    _command(commands, "evaluate", _evaluate_options, "measure accuracy on labelled data", "evaluate m.tflite photos/")
+    add_camera(commands)
+    add_models(commands)
+    _command(
+        commands, "doctor", lambda parser: _end(parser, _doctor), "what is missing on this machine", "doctor --json"
     )
-    run.add_argument("model", type=Path)
-    run.add_argument("pictures", nargs="+", type=Path, metavar="picture")
-    run.add_argument("--top", type=int, default=5, metavar="K", help="classes per picture (default 5)")
-    run.add_argument("--draw", type=Path, metavar="DIR", help="draws what was found into copies of the pictures there")
-    model_options(run)
-    task_options(run)
-    picture_options(run)
+    return parser
 
-    inspect = _command(
-        commands, "inspect", _inspect, "show tensors, ops and metadata", "edgeinfer inspect birds.tflite"
+
+def _command(commands: Any, name: str, fill: Callable[[Parser], None], summary: str, example: str) -> None:
+    parser: Parser = commands.add_parser(
+        name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", epilog=f"Example: edgeinfer {example}"
     )
-    inspect.add_argument("model", type=Path)
+    parser.fill = fill
 
-    bench = _command(commands, "bench", _bench, "measure latency", "edgeinfer bench birds.tflite --threads 4")
-    bench.add_argument("model", type=Path)
-    bench.add_argument("--runs", type=int, default=200, help="measured runs (default 200)")
-    bench.add_argument("--warmup", type=int, default=10, help="runs before them (default 10)")
-    model_options(bench)
 
-    evaluate = _command(
-        commands, "evaluate", _evaluate, "measure accuracy on labelled data", "edgeinfer evaluate birds.tflite photos/"
+def _run_options(parser: Parser) -> None:
+    parser.add_argument("model", type=Path)
+    parser.add_argument("pictures", nargs="+", type=Path, metavar="picture")
+    parser.add_argument("--top", type=int, default=5, metavar="K", help="classes per picture (default 5)")
+    parser.add_argument(
+        "--draw", type=Path, metavar="DIR", help="draws what was found into copies of the pictures there"
     )
-    evaluate.add_argument("model", type=Path)
-    evaluate.add_argument(
+    model_options(parser)
+    task_options(parser)
+    picture_options(parser)
+    _end(parser, _run)
+
+
+def _inspect_options(parser: Parser) -> None:
+    parser.add_argument("model", type=Path)
+    _end(parser, _inspect)
+
+
+def _bench_options(parser: Parser) -> None:
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--runs", type=int, default=200, help="measured runs (default 200)")
+    parser.add_argument("--warmup", type=int, default=10, help="runs before them (default 10)")
+    model_options(parser)
+    _end(parser, _bench)
+
+
+def _evaluate_options(parser: Parser) -> None:
+    parser.add_argument("model", type=Path)
+    parser.add_argument(
         "data",
         type=Path,
         help="classes: class folders, a folder with labels.csv, or an .npz (x, y or jpeg, offset, label); boxes: a "
         "COCO JSON or a YOLO folder; masks: a folder with images/ and masks/; key points: a COCO JSON",
     )
-    evaluate.add_argument("--images", type=Path, metavar="DIR", help="a COCO JSON's pictures (default: its own folder)")
-    evaluate.add_argument(
+    parser.add_argument("--images", type=Path, metavar="DIR", help="a COCO JSON's pictures (default: its own folder)")
+    parser.add_argument(
         "--class-offset",
         type=int,
         metavar="N",
         help="added to classes given as numbers: 1 where the model has a background class in front (default: 0, "
         "refused where it is doubtful)",
     )
-    model_options(evaluate)
-    task_options(evaluate)
-    picture_options(evaluate)
-
-    add_camera(commands)
-    add_models(commands)
-    _command(commands, "doctor", _doctor, "what is missing on this machine", "edgeinfer doctor --json")
-    return parser
+    model_options(parser)
+    task_options(parser)
+    picture_options(parser)
+    _end(parser, _evaluate)
 
 
-def _command(commands: Any, name: str, handler: Any, summary: str, example: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", epilog=f"Example: {example}"
-    )
+def _end(parser: Parser, handler: Callable[[argparse.Namespace], int]) -> None:
     talk_options(parser)
     parser.set_defaults(handler=handler)
-    return parser
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -35,7 +35,12 @@ class Parser(argparse.ArgumentParser):
     """An `ArgumentParser` whose complaints go the way of all errors, so that `--json` holds for them too.
 
     Misspelt options, commands and choices are answered with what was probably meant.
+
+    Attributes:
+        fill: Adds the options when the parser is used for the first time, where it is one of many of which one is used.
     """
+
+    fill: Callable[[Parser], None] | None = None
 
     def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
         """Refuse what is not known at once: of a sub-command its own parser knows the usage, the one above does not.
@@ -43,6 +48,9 @@ class Parser(argparse.ArgumentParser):
         Raises:
             InputError: There is an argument that this parser does not know.
         """
+        if self.fill is not None:
+            fill, self.fill = self.fill, None
+            fill(self)
         namespace, unknown = super().parse_known_args(*arguments, **options)
         if unknown:
             option = next((word for word in unknown if word.startswith("-")), "").partition("=")[0]

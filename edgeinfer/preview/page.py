@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import threading
+import weakref
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edgeinfer.live.shown import Shown, Status
+    from edgeinfer.preview.server import Server
 
 _ENDING_S = 5.0
 
@@ -70,7 +74,6 @@ class Page:
         from edgeinfer.preview.server import Server
         from edgeinfer.preview.site import Site
 
-        self._waker: socket.socket | None = None
         _check_settings(quality, max_width, max_fps, max_viewers)
         address = parse_bind(bind)
         check_token(address, token)
@@ -78,14 +81,17 @@ class Page:
             libraries.pillow()  # says what to install
         listener = listen(address)
         self._address = Address(address.host, listener.getsockname()[1])
-        wakener, self._waker = socket.socketpair()
+        wakener, waker = socket.socketpair()
         wakener.setblocking(False)
-        self._waker.setblocking(False)
-        self._pictures = Pictures(quality=quality, max_width=max_width, max_fps=max_fps, wake=self._wake)
+        waker.setblocking(False)
+        wake = functools.partial(_wake, waker)
+        self._pictures = Pictures(quality=quality, max_width=max_width, max_fps=max_fps, wake=wake)
         self._site = Site(self._pictures, Access(token, self._address.port))
         self._server = Server(listener, wakener, site=self._site, pictures=self._pictures, most=max_viewers)
-        self._thread = threading.Thread(target=self._server.run, name="edgeinfer-page", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._server.run, name="edgeinfer-page", daemon=True)
+        thread.start()
+        # Also when nobody holds the page any more; and a thread must not be inside OpenCV when Python ends.
+        self._letting_go = weakref.finalize(self, _end, self._server, waker, thread)
 
     @property
     def url(self) -> str:
@@ -111,7 +117,7 @@ class Page:
         Raises:
             OutputError: The page is closed.
         """
-        if self._waker is None:
+        if not self._letting_go.alive:
             raise OutputError("The page is closed.", next_step="Write to it within its `with` block.")
         self._pictures.put(shown)
         return True
@@ -126,21 +132,7 @@ class Page:
 
     def close(self) -> None:
         """End all viewers, and the thread; may be called more than once."""
-        if self._waker is None:
-            return
-        self._server.ending = True
-        self._wake()
-        self._thread.join(_ENDING_S)
-        waker, self._waker = self._waker, None
-        waker.close()
-
-    def _wake(self) -> None:
-        waker = self._waker
-        try:
-            if waker is not None:
-                waker.send(b"\0")
-        except OSError:  # it is awake already, or has ended
-            return
+        self._letting_go()
 
     def __enter__(self) -> Page:
         return self
@@ -149,6 +141,18 @@ class Page:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _wake(waker: socket.socket) -> None:
+    with suppress(OSError):  # so many calls wait that it is awake, or it has ended
+        waker.send(b"\0")
+
+
+def _end(server: Server, waker: socket.socket, thread: threading.Thread) -> None:
+    server.ending = True
+    _wake(waker)
+    thread.join(_ENDING_S)
+    waker.close()
 
 
 def _check_settings(quality: int, max_width: int, max_fps: float, max_viewers: int) -> None:

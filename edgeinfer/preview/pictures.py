@@ -89,8 +89,9 @@ class Pictures:
         now = monotonic()
         if now < self._not_before:
             return self.picture, self._not_before - now
-        # A grid of its own: a frame that comes a little late does not push all later ones back.
-        self._not_before = max(self._not_before + self._interval, now)
+        # A frame that comes a little late does not push all later ones back; behind a pause the count begins anew.
+        on_time = now - self._not_before < self._interval
+        self._not_before = (self._not_before if on_time else now) + self._interval
         self._drawn = shown
         self.picture = self._encode(shown) or self.picture
         return self.picture, 0.0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import io
 import json
 import re
@@ -277,6 +278,16 @@ def test_what_only_a_page_needs_is_loaded_with_the_first_page() -> None:
     code = "import sys, edgeinfer.preview.page; print(sorted({'cv2', 'PIL', 'hashlib', 'http'} & {*sys.modules}))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout == "[]\n"
+
+
+def test_a_page_that_nobody_holds_is_closed() -> None:
+    files, threads = open_files(), threading.active_count()
+    page = Page("0")
+    page.write(shown_of())
+    assert Client(page).get("/frame.jpg")[0] == 200
+    del page
+    gc.collect()
+    assert (open_files(), threading.active_count()) == (files, threads)
 
 
 def test_a_forgotten_page_does_not_keep_a_program_alive() -> None:

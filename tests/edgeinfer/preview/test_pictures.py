@@ -115,8 +115,7 @@ def test_pictures_come_no_faster_than_the_rate() -> None:
         _, due = place.newest()
         if due:
             time.sleep(due)  # as the selector waits
-    # The first comes at once, the second may, and the others follow 50 ms apart.
-    assert time.monotonic() - begin >= 0.2
+    assert time.monotonic() - begin >= 0.25 - 0.001  # the first comes at once, the others 50 ms apart
 
 
 def test_a_frame_that_cannot_be_drawn_is_told_and_the_next_one_is_shown(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,10 +3,10 @@
 No socket is ever waited for, so a viewer that is slow, stalled or gone costs the others nothing. Each viewer is sent
 one picture at a time, and behind it the newest there is then: what it was too slow for is never kept for it.
 
-Why not the standard library's `ThreadingHTTPServer`, with a thread for each viewer: 15 pictures of 1280x720 a second for
-20 viewers took 4.0 to 4.4 ms of the process's time per picture here, encoding included, and 4.4 to 6.3 ms there with
-the same encoder; 45 task switches a second, and 600 to 1,000 there, each of which the models' thread can meet; 6.4 MB
-and 10.5 MB (x86, two busy cores, taken in turns). And threads that wait in `send` cannot be told to end.
+Why not the standard library's `ThreadingHTTPServer`, with a thread for each viewer: 15 pictures of 1280x720 a second
+for 20 viewers took 4.0 to 4.4 ms of the process's time per picture here, encoding included, and 4.4 to 6.3 ms there
+with the same encoder; 45 task switches a second, and 600 to 1,000 there, each of which the models' thread can meet; 6.4
+MB and 10.5 MB (x86, two busy cores, taken in turns). And threads that wait in `send` cannot be told to end.
 """
 
 from __future__ import annotations

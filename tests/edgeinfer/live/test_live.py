@@ -60,6 +60,7 @@ def test_of_a_camera_the_newest_frame_wins_and_lost_ones_are_counted() -> None:
     assert live.status().dropped > 0
 
 
+@pytest.mark.clock
 def test_a_frame_is_no_older_than_the_model_and_one_interval() -> None:
     interval_s = 1 / 60
     with Live(SyntheticSource(60, fps=60), slow) as live:
@@ -68,6 +69,7 @@ def test_a_frame_is_no_older_than_the_model_and_one_interval() -> None:
     assert np.median(ages) <= (interval_s + SLOW_S) * 1000 + 30
 
 
+@pytest.mark.clock
 def test_the_stages_overlap() -> None:
     begin = time.monotonic()
     for _ in Live(SyntheticSource(12, live=False), slow):
@@ -125,6 +127,7 @@ def test_leaving_the_loop_early_ends_every_thread() -> None:
     assert own_threads() == []
 
 
+@pytest.mark.clock
 def test_a_signal_stops_it_within_a_second() -> None:
     with Live(SyntheticSource(fps=30), slow) as live:
         before = signal.signal(signal.SIGTERM, lambda *_: live.stop())
@@ -140,6 +143,7 @@ def test_a_signal_stops_it_within_a_second() -> None:
     assert time.monotonic() - begin < 1.0
 
 
+@pytest.mark.clock
 def test_a_source_that_gives_nothing_does_not_hold_up_the_end() -> None:
     source = SyntheticSource(fps=0.001)  # the second frame comes in a thousand seconds
     with Live(source, mean) as live:

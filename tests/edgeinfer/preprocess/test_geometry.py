@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import platform
 
 import numpy as np
 import pytest
@@ -15,6 +16,9 @@ from edgeinfer.preprocess import geometry, libraries
 from edgeinfer.preprocess.geometry import View, cut, draw, place, resize_into
 
 pytestmark = pytest.mark.device
+
+# OpenCV 5's wheel brings Arm's own kernels, whose weights are coarser.
+ARM = platform.machine() == "aarch64"
 
 FILTERS = ["nearest", "bilinear", "bilinear-antialias", "bicubic-antialias", "lanczos-antialias"]
 sizes = st.tuples(st.integers(1, 5000), st.integers(1, 5000))
@@ -162,7 +166,7 @@ class TestFilters:
     def test_bilinear_is_the_mean_of_four_pixels(self, image, tensor):
         picture = noise(*image)
         difference = np.abs(resized(picture, *tensor, "bilinear") - four_pixels(picture, *tensor))
-        assert difference.max() <= 1.0 + 1e-6  # Pillow rounds down
+        assert difference.max() <= (1.6 if ARM else 1.0 + 1e-6)  # Pillow rounds down
 
     @pytest.mark.parametrize("filter_name", FILTERS)
     def test_an_even_picture_stays_even(self, filter_name):
@@ -215,13 +219,13 @@ class TestFilters:
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 60), st.integers(1, 60))
-def test_bilinear_differs_by_one_grey_level_between_the_libraries(width, height, new_width, new_height):
+def test_bilinear_differs_by_one_grey_level_between_the_libraries_and_two_on_arm(width, height, new_width, new_height):
     pytest.importorskip("cv2")
     picture = noise(width, height)
     by_opencv, by_pillow = (np.zeros((new_height, new_width, 3), np.uint8) for _ in range(2))
     geometry._resize_opencv(picture, by_opencv)
     geometry._resize_pillow(picture, by_pillow, "bilinear")
-    assert np.abs(by_opencv.astype(int) - by_pillow).max() <= 1
+    assert np.abs(by_opencv.astype(int) - by_pillow).max() <= (2 if ARM else 1)
 
 
 def test_the_examples_in_the_docstrings_are_right():

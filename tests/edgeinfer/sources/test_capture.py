@@ -14,6 +14,8 @@ from edgeinfer.sources.capture import Capture
 
 from .conftest import BLUE, RED, card, is_card
 
+pytestmark = pytest.mark.device
+
 
 @pytest.fixture
 def capture(ten: Path) -> Capture:

@@ -13,6 +13,8 @@ from edgeinfer.sources.reader import Wanted
 
 from .conftest import grey, number_of
 
+pytestmark = pytest.mark.device
+
 
 def test_numbers_in_names_count_as_numbers(tmp_path: Path) -> None:
     names = ["f10.png", "f9.png", "f009b.png", "a1c2.png", "a1c10.png", "1.png", "b.png"]

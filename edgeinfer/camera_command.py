@@ -243,7 +243,7 @@ def _open_recording(options: argparse.Namespace, camera: Camera) -> Recording:
 
     if camera.live:
         return Recording(options.save)
-    return Recording(options.save, every_frame=True, fps=getattr(camera, "fps", None))
+    return Recording(options.save, every_frame=True, fps=camera.fps)
 
 
 def _follow(

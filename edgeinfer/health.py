@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,6 +66,9 @@ def _throttled_word(root: Path) -> str | None:
     word = _read(root / _FIRMWARE)
     if word is not None or root != Path("/"):
         return word
+    import shutil  # with `subprocess` 7 ms that only a Raspberry Pi's older kernels need
+    import subprocess
+
     program = shutil.which("vcgencmd")
     if program is None:
         return None

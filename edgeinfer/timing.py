@@ -55,8 +55,10 @@ def latency(times_ns: Sequence[int]) -> Latency:
     """Return the percentiles of times in nanoseconds; all 0.0 for an empty series."""
     if not times_ns:
         return Latency(0.0, 0.0, 0.0, 0.0)
-    values = np.percentile(np.asarray(times_ns, dtype=np.float64), (50, 90, 95, 99)) / 1e6
-    return Latency(*(float(value) for value in values))
+    # As `np.percentile` has it, which imports `numpy.ma` when it is first called: a tenth of a command's start.
+    ranked = np.sort(np.asarray(times_ns, dtype=np.float64)) / 1e6
+    places = np.array((0.50, 0.90, 0.95, 0.99)) * (ranked.size - 1)
+    return Latency(*np.interp(places, np.arange(ranked.size), ranked).tolist())
 
 
 class Stopwatch:

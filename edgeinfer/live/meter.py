@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from statistics import median
 from threading import Lock
 from time import monotonic_ns
 
@@ -58,7 +57,7 @@ class Meter:
         with self._lock:
             rows = list(self._stages)
         names = rows[-1] if rows else ()
-        return {name: median(row.get(name, 0.0) for row in rows) for name in names}
+        return {name: latency([round(1e6 * row.get(name, 0.0)) for row in rows]).p50 for name in names}
 
     def fps(self) -> float:
         """Return the frames a second of the latest five seconds; 0.0 where there were none."""

@@ -8,7 +8,6 @@ from threading import Lock
 from time import monotonic_ns
 from typing import Any
 
-from edgeinfer.drawing import draw
 from edgeinfer.health import Health
 from edgeinfer.preprocess.image import Image
 from edgeinfer.results import Embedding
@@ -87,6 +86,8 @@ class Shown:
         Drawn when first asked for, once, into the frame's own pixels where they can be written: nobody needs the bare
         frame after its answers. What has no place in a picture (features, a caller's own results) is left out.
         """
+        from edgeinfer.drawing import draw  # JSON lines need no drawing
+
         with self._drawing:  # a page asks in a thread of its own
             if self._picture is None:
                 image = self.frame.pixels

@@ -7,6 +7,7 @@ import math
 import os
 from contextlib import suppress
 from pathlib import Path
+from time import monotonic
 from types import ModuleType
 from typing import Any
 
@@ -27,13 +28,17 @@ _RESERVE_BYTES = 50 * 2**20
 # picture that stands still seldom grows; the longest that was seen was 192 million pixels (640x480, black, mp4v), and
 # below 64x48 more frames than a day has. Five times that is a failure, and 36 s of 1280x720 at 30 frames a second.
 _SILENT_PIXELS = 10**9
+# Repetitions for a slow machine must not take longer than the time that they stand for: each write would make the next
+# one later, and so longer.
+_LONGEST_WRITE_S = 0.5
 
 
 class Recording:
     """A video file, `.mp4` (MPEG-4 part 2) or `.avi` (motion JPEG).
 
     It plays at the speed of life: a video has one rate and a camera with a model behind it has not, so frames are
-    repeated or left out by the times at which they were taken (`Playback`). The size is the first frame's, without its
+    repeated or left out by the times at which they were taken (`Playback`); where encoding takes longer than that, it
+    plays faster, with a warning in the log. The size is the first frame's, without its
     last column or row where that is odd; frames of another size are fitted into it, with black bars.
 
     It is written under a hidden name beside the final one and moved there when it is closed; a file of that name is
@@ -65,7 +70,7 @@ class Recording:
         self._size = (0, 0)  # width, height
         self._written = self._silent = self._grown_to = 0
         self._limit_bytes: int | None = None
-        self._closed = False
+        self._closed = self._behind = False
         self._target = _target(self._path)
         self._temporary = self._begin()
 
@@ -150,13 +155,23 @@ class Recording:
             self._size = (width & ~1, height & ~1)
             self._writer = _open(self._cv2, self._temporary, self._code, self._playback.fps, self._size)
         fitted = _fit(self._cv2, picture, self._size)
+        done, end = 0, monotonic() + _LONGEST_WRITE_S
         try:
-            for _ in range(times):
+            while done < times and (done == 0 or monotonic() < end):
                 self._writer.write(fitted)
+                done += 1
         except self._cv2.error as error:
             raise OutputError("OpenCV could not write a frame.", received=" ".join(str(error).split())) from error
-        self._written += times
-        self._silent += times
+        self._written += done
+        self._silent += done
+        if done < times and not self._behind:
+            self._behind = True
+            logging.getLogger(__name__).warning(
+                "This machine encodes fewer than %g frames a second: `%s` will play faster than life. "
+                "Record smaller frames, or a lower rate.",
+                self._playback.fps,
+                self._path,
+            )
 
     def _check_room(self) -> None:
         """End the recording in good order while there is still room to do so."""

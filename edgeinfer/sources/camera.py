@@ -116,6 +116,11 @@ class Camera:
         return self._way.trouble
 
     @property
+    def fps(self) -> float | None:
+        """A file's own frames a second, or what it is replayed at; None for a live source, which has no fixed rate."""
+        return self._way.fps
+
+    @property
     def damaged(self) -> int:
         """How many frames were left out because they could not be decoded."""
         return self._way.damaged

@@ -62,6 +62,11 @@ class Feed:
             raise
 
     @property
+    def fps(self) -> None:
+        """None: what a camera gives differs from frame to frame."""
+        return
+
+    @property
     def trouble(self) -> str:
         """What is wrong at the moment, one sentence, or ""."""
         if self._lost:
@@ -121,7 +126,7 @@ class Feed:
             f"{self._source.name} has given no picture within {self._patience_s:g} s.",
             received=received,
             next_step="Try it with another program; unplug a camera and plug it in again; or give it longer: "
-            "`first_frame_s`.",
+            "`first_frame_s=`, on the command line `--first-frame`.",
         )
 
     def _run(self) -> None:

@@ -37,6 +37,11 @@ class Playback:
         self._damaged = 0
 
     @property
+    def fps(self) -> float:
+        """Frames a second."""
+        return 1e9 / self._reader.interval_ns
+
+    @property
     def damaged(self) -> int:
         """How many frames were left out because they could not be decoded."""
         return self._damaged + self._reader.damaged

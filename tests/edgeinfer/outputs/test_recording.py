@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -429,3 +430,34 @@ def test_an_avi_of_a_process_that_was_killed_plays(tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
     assert not (tmp_path / "out.avi").exists()
     assert len(frames(hidden(tmp_path)[0])) > 10
+
+
+class SlowWriter:
+    """A stand-in for an encoder that takes a fifth of a second for a frame, as none does here."""
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+
+    def write(self, picture: Any) -> None:
+        time.sleep(0.2)
+        self._real.write(picture)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+def test_an_encoder_that_is_too_slow_does_not_hold_up_the_frames(
+    shown: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import cv2
+
+    real = cv2.VideoWriter
+    slow = lambda *arguments: SlowWriter(real(*arguments))  # noqa: E731 - the name of a class of OpenCV's
+    slow.fourcc = real.fourcc  # type: ignore[attr-defined]
+    monkeypatch.setattr(cv2, "VideoWriter", slow)
+    with Recording(tmp_path / "a.avi", fps=30) as recording:
+        recording.write(shown(number=0, time_ns=0))
+        begin = time.monotonic()
+        recording.write(shown(number=1, time_ns=2000 * MS))  # sixty places later: 12 s of such an encoder
+        assert time.monotonic() - begin < 5
+    assert "faster than life" in caplog.text

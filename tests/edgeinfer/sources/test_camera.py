@@ -304,3 +304,8 @@ def test_there_is_no_camera_here_and_the_error_says_what_there_is() -> None:
     with pytest.raises(DeviceError, match="There is no camera `/dev/video987`") as caught:
         Camera(987)
     assert "cameras that are here:" in caught.value.received
+
+
+def test_a_file_says_its_own_rate(ten: Path) -> None:
+    with Camera(ten) as camera:
+        assert camera.fps == pytest.approx(10.0, rel=1e-3)

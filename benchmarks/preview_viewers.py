@@ -3,14 +3,16 @@
     EDGEINFER_TEST_DATA=... python benchmarks/preview_viewers.py [--blocks 50] [--seconds 1]
 
 Frames from memory (the person video of the test data, at 640x480, a camera's default, and at 1280x720) are answered by
-the SSD and by mobilenet_v2, one thread, as fast as the model can. Short blocks take turns: one in which the frames are written to a
-page with 20 viewers, one in which they are written to a page that nobody looks at. A block's rate is set against the
-mean of the two beside it, and the median of these ratios counts, with its bootstrapped interval: so what else the
-machine does falls on both. "without to without" is what two neighbours without viewers make of each other.
+the SSD and by mobilenet_v2, one thread, as fast as the model can. Short blocks take turns: one in which the frames are
+written to a page with 20 viewers, one in which they are written to a page that nobody looks at. A block's rate is set
+against the mean of the two beside it, and the median of these ratios counts, with its bootstrapped interval. "without
+to without" is what two neighbours without viewers make of each other.
 
 The viewers are one other process on the same machine: 19 streams that are read and thrown away, and one that is never
-read (the page drops it after ten seconds, and the next one comes). What page and viewers cost stands beside it, because on
-a machine that is busy otherwise a ratio says little: where no core is free, what they take is taken from somebody.
+read (the page drops it after ten seconds, and the next one comes).
+
+Where other programs leave no core free, the ratio says who gets the cores. Three figures do not depend on that: the
+processor time of the models' thread per frame, without and with viewers, and what page and viewers cost.
 """
 
 from __future__ import annotations
@@ -87,6 +89,24 @@ class Memory:
         """There is nothing to close."""
 
 
+class Timed:
+    """A model that notes how much processor time its thread has used when a frame comes."""
+
+    def __init__(self, pipeline: Pipeline[Any]) -> None:
+        self._pipeline = pipeline
+        self.times: list[float] = []
+
+    def __call__(self, image: Image) -> Any:
+        """Answer one frame."""
+        self.times.append(time.thread_time())
+        return self._pipeline(image)
+
+    def own_ms(self) -> float:
+        """Return the mean from frame to frame since the last question, milliseconds."""
+        times, self.times = self.times, []
+        return 1000 * (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else float("nan")
+
+
 def main() -> None:
     """Measure and write one row per model and rate."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -128,29 +148,27 @@ def resized(video: Path, size: tuple[int, int]) -> list[Image]:
 
 def measured(images: list[Image], pipeline: Pipeline[Any], *, blocks: int, seconds: float) -> dict[str, list[float]]:
     """Return answered frames a second without viewers (a block more) and with them, and what the viewers got."""
-    series: dict[str, list[float]] = {
-        "without": [],
-        "with": [],
-        "encoded": [],
-        "pictures": [],
-        "page": [],
-        "viewers": [],
-    }
+    names = ("without", "with", "own without", "own with", "encoded", "pictures", "page", "viewers")
+    series: dict[str, list[float]] = {name: [] for name in names}
+    model = Timed(pipeline)
     with (
         Page("127.0.0.1:0") as watched,
         Page("127.0.0.1:0") as alone,
         viewers(watched) as got,
-        Live(Memory(images), pipeline) as live,
+        Live(Memory(images), {"model": model}) as live,
     ):
         frames, with_s = iter(live), 0.0
         rate(watched, frames, WARM_UP_S)
         series["without"].append(rate(alone, frames, seconds))
+        model.own_ms()
         encoded, page_s = watched.encoded, page_time()
         for _ in range(blocks):
             begin = time.perf_counter()
             series["with"].append(rate(watched, frames, seconds))
             with_s += time.perf_counter() - begin
+            series["own with"].append(model.own_ms())
             series["without"].append(rate(alone, frames, seconds))
+            series["own without"].append(model.own_ms())
             if alone.encoded or watched.viewers < VIEWERS - 1:
                 raise SystemExit("The viewers are not where they should be.")
         series["encoded"].append((watched.encoded - encoded) / with_s)
@@ -183,7 +201,7 @@ def rate(page: Page, frames: Iterator[Any], seconds: float) -> float:
 
 @contextmanager
 def viewers(page: Page) -> Iterator[list[float]]:
-    """Let the viewers come, and go at the end; yield a list that then holds how many pictures they got, and their time."""
+    """Let the viewers come, and go at the end; yield what then holds how many pictures they got, and their time."""
     got: list[float] = []
     command = [sys.executable, "-c", READER, str(urlsplit(page.url).port), str(VIEWERS)]
     reader = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -214,6 +232,8 @@ def row(pipeline: Pipeline[Any], series: dict[str, list[float]]) -> dict[str, ob
         "quartiles of that": "{:.3f}..{:.3f}".format(*np.percentile(idle, (25, 75))),
         "encoded/s": f"{series['encoded'][0]:.1f}",
         "pictures/s a viewer": f"{series['pictures'][0]:.1f}",
+        "model thread ms without": f"{np.nanmedian(series['own without']):.2f}",
+        "model thread ms with": f"{np.nanmedian(series['own with']):.2f}",
         "page, cores": f"{series['page'][0]:.3f}",
         "viewers, cores": f"{series['viewers'][0]:.3f}",
         "engine": f"{pipeline.runtime.engine.name} {pipeline.runtime.engine.version}",

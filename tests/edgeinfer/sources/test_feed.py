@@ -119,7 +119,7 @@ def test_many_damaged_frames_in_a_row_are_trouble() -> None:
 
 @pytest.mark.parametrize("failure", ["end", DeviceError("It is gone.")], ids=["end", "error"])
 def test_a_lost_camera_comes_back_and_numbers_go_on(failure: Any, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, logger="edgeinfer")
     first, taken, back = Script(grey(0), grey(1)), threading.Event(), threading.Event()
     first.things += [lambda: taken.wait(PATIENT_S), failure]
     gone = DeviceError("There is no camera.")

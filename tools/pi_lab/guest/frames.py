@@ -80,4 +80,5 @@ def main() -> None:
         frames(pipeline, path.name)
 
 
-main()
+if __name__ == "__main__":
+    main()

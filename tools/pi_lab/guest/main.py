@@ -16,10 +16,11 @@ from pathlib import Path
 
 LUGGAGE, OUT = Path("/luggage"), Path("/out")
 DATA = LUGGAGE / "data"
+HOME = "/home/pi"
 # Neither the tests nor the program may need a writable home or system.
 ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
-    "HOME": "/home/pi",
+    "HOME": HOME,
     "USER": "pi",
     "LC_ALL": "C.UTF-8",
     "TMPDIR": "/tmp",
@@ -67,7 +68,7 @@ def run(part: str, command: list[str], patience_s: float) -> dict[str, object]:
     with (OUT / f"{part}.log").open("wb") as log:
         child = subprocess.Popen(
             command,
-            cwd="/home/pi",
+            cwd=HOME,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -108,4 +109,5 @@ def main() -> None:
         (OUT / "results.json").write_text(json.dumps(results))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -51,4 +51,5 @@ def main() -> None:
         print(json.dumps({**row, "instructions": instructions, "peak_rss_bytes": peak}), flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -84,7 +84,9 @@ def _add_options(parser: Parser) -> None:
     outputs = parser.add_argument_group("outputs", "By default a window where there is a screen, else the page.")
     outputs.add_argument("--window", action="store_true", help="on this machine's screen; q or Esc ends")
     outputs.add_argument("--bind", metavar="ADDRESS:PORT", help=f"a web page there (by default {_BIND})")
-    outputs.add_argument("--token", metavar="T", help="what viewers of the page must know")
+    outputs.add_argument(
+        "--token", metavar="T", help="what viewers of the page must know (default: the variable EDGEINFER_TOKEN)"
+    )
     outputs.add_argument(
         "--save", type=Path, metavar="FILE", help="a video, .mp4 or .avi, with the answers drawn into it"
     )
@@ -193,6 +195,11 @@ def _wants_page(options: argparse.Namespace) -> bool:
     return options.bind is not None or options.token is not None
 
 
+def _token(options: argparse.Namespace) -> str | None:
+    """Return the page's token; a command line can be read by every user of the machine, the environment cannot."""
+    return options.token or os.environ.get("EDGEINFER_TOKEN") or None
+
+
 def _open_outputs(options: argparse.Namespace, stack: ExitStack) -> list[Output]:
     """Open all but the recording, the quick ones in front: a line must not wait for a window."""
     outputs: list[Output] = []
@@ -210,7 +217,7 @@ def _open_outputs(options: argparse.Namespace, stack: ExitStack) -> list[Output]
     if wants_page:
         from edgeinfer.preview.page import Page
 
-        outputs.append(stack.enter_context(Page(options.bind or _BIND, token=options.token)))
+        outputs.append(stack.enter_context(Page(options.bind or _BIND, token=_token(options))))
     if options.mqtt is not None:
         from edgeinfer.outputs.mqtt import Mqtt
 
@@ -266,7 +273,7 @@ def _follow(
         for page in [cast("Page", output) for output in outputs if hasattr(output, "follow")]:
             page.follow(live.status)  # so that it says when the camera is gone
             if not options.quiet:
-                say_page(page.url, options.token)
+                say_page(page.url, _token(options))
         line = None
         if sys.stderr.isatty() and not (options.quiet or options.jsonl or os.environ.get("CI")):
             line = stack.enter_context(StatusLine(live.status, lambda: fan.trouble))

@@ -11,7 +11,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
@@ -28,7 +28,8 @@ class _Talk(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
-        sys.stderr.write(self.format(record) + "\n")
+        with suppress(OSError):  # a terminal that was closed must not end what goes on
+            sys.stderr.write(self.format(record) + "\n")
 
 
 class Parser(argparse.ArgumentParser):

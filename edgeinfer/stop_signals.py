@@ -57,7 +57,9 @@ class StopSignals:
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         self.received = number
         for again in self._before:  # the next one ends the process, whatever it waits for
-            signal.signal(again, signal.SIG_DFL)
+            # But a closed terminal is told twice, by the shell and by the kernel.
+            hung_up = again == getattr(signal, "SIGHUP", None)
+            signal.signal(again, signal.SIG_IGN if hung_up else signal.SIG_DFL)
         if self._timed:
             self._before[signal.SIGALRM] = signal.signal(signal.SIGALRM, _leave_the_reader)
             signal.setitimer(signal.ITIMER_REAL, _READER_S)

@@ -44,6 +44,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
         "EDGEINFER_THREADS",
         "EDGEINFER_DEVICE",
         "EDGEINFER_LOG_LEVEL",
+        "EDGEINFER_TOKEN",
         "EDGEINFER_ZOO_URL",
     ):
         monkeypatch.delenv(name, raising=False)

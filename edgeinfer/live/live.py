@@ -75,6 +75,7 @@ class Live:
         self._frames: Slot[Frame] = Slot(newest_wins=source.live)
         self._answered: Slot[Shown] = Slot(newest_wins=source.live)
         self._stopped = Event()
+        self._stopping = False
         self._error: BaseException | None = None
         self._threads: list[Thread] = []
 
@@ -110,6 +111,10 @@ class Live:
 
     def stop(self) -> None:
         """End the iteration soon; may be called from any thread, and from a signal's handler."""
+        if self._stopping:
+            return
+        # A signal may come while this very thread is within `set`, whose lock is not one to be taken twice.
+        self._stopping = True
         self._stopped.set()
         self._frames.close(empty=True)
         self._answered.close(empty=True)

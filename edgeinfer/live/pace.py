@@ -33,8 +33,10 @@ def next_limit(limit: float | None, fps: float, temperature_c: float | None, max
     if temperature_c is None or max_temp_c is None:
         return limit
     if temperature_c >= max_temp_c:
+        if not fps:
+            return limit  # nothing is being answered, so it is not the answers that heat
         reached = fps if limit is None else min(fps, limit)
-        return max(_LEAST_FPS, (reached or limit or _LEAST_FPS) * _DOWN)
+        return max(_LEAST_FPS, reached * _DOWN)
     if limit is None or temperature_c > max_temp_c - _BAND_C:
         return limit
     # Where the limit is no longer what holds the rate back, it has done its work.

@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the lab.
 
     Returns:
-        0 all parts passed, 1 one failed, 2 wrong usage, 3 the lab cannot work here.
+        0 all parts passed, 1 one failed, 2 wrong usage, 3 the lab, or one of its machines, cannot be set up here.
     """
     options = _options(arguments)
     parts = tuple(options.parts.split(",")) if options.parts else PARTS
@@ -54,7 +54,10 @@ def main(arguments: list[str] | None = None) -> int:
     print(summary(runs))
     print(f"The lab took {time.monotonic() - start:.0f} s.")
     print(closing_line(runs))
-    return 0 if all(run.passed for run in runs) else 1
+    if all(run.passed for run in runs):
+        return 0
+    ran = [part for run in runs for part in run.parts if part.name != "machine"]
+    return 3 if all(part.passed for part in ran) else 1
 
 
 def _run(machines: tuple[Machine, ...], plan: Plan, options: argparse.Namespace) -> list[Run]:
@@ -82,7 +85,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--script", type=Path, help="instead of the tests: run this on the machines and print what it says"
     )
-    parser.add_argument("--jobs", type=int, default=2, help="machines at a time, a core each (default 2)")
+    # More than there are cores: the one that is being set up waits for the network, and none is left over at the end.
+    parser.add_argument("--jobs", type=int, default=len(MACHINES), help="machines at a time, 2 GB each (default: all)")
     parser.add_argument("--rebuild", action="store_true", help="set the machines up anew, with today's packages")
     parser.add_argument(
         "--count-instructions", action="store_true", help="instead of the tests: what a frame costs, in instructions"

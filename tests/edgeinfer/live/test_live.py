@@ -22,6 +22,7 @@ from edgeinfer.live.live import Live
 pytestmark = pytest.mark.device
 
 SLOW_S = 0.05
+PATIENCE_S = 20.0
 
 
 def mean(image: Any) -> float:
@@ -65,17 +66,36 @@ def test_a_frame_is_no_older_than_the_model_and_one_interval() -> None:
     interval_s = 1 / 60
     with Live(SyntheticSource(60, fps=60), slow) as live:
         ages = [shown.age_ms for shown in live]
-    # Half of them: the machine that runs this test is shared. What piles up would make the median seconds old.
-    assert np.median(ages) <= (interval_s + SLOW_S) * 1000 + 30
+    # Of 60 frames in a second the model has time for 20: kept one after the other, the last would be two seconds old and
+    # the median one. The rest is for a machine that is shared; `benchmarks/live_age.py` measures it.
+    assert np.median(ages) <= (interval_s + SLOW_S) * 1000 + 200
 
 
-@pytest.mark.clock
-def test_the_stages_overlap() -> None:
-    begin = time.monotonic()
-    for _ in Live(SyntheticSource(12, live=False), slow):
-        time.sleep(SLOW_S)
-    # One after the other it would be 24 times; overlapping it is 13.
-    assert time.monotonic() - begin < 20 * SLOW_S
+def test_the_model_has_the_next_frame_while_the_receiver_has_this_one() -> None:
+    begun = [threading.Event() for _ in range(6)]
+
+    def model(image: Any) -> int:
+        begun[number := int(image[0, 0, 0])].set()
+        return number
+
+    for shown in Live(SyntheticSource(6, live=False), model):
+        if shown.result < 5:
+            assert begun[shown.result + 1].wait(PATIENCE_S)
+
+
+def test_the_source_is_read_while_the_model_is_busy() -> None:
+    source = SyntheticSource(3, live=False)
+    read, reads = source.read, [threading.Event() for _ in range(4)]
+
+    def noted() -> Any:
+        reads[source._number].set()
+        return read()
+
+    def model(image: Any) -> bool:
+        return reads[int(image[0, 0, 0]) + 1].wait(PATIENCE_S)
+
+    source.read = noted  # type: ignore[method-assign]
+    assert all(shown.result for shown in Live(source, model))
 
 
 def test_several_models_answer_the_same_frame() -> None:

@@ -21,7 +21,8 @@ from edgeinfer.live.pace import Pace, next_limit
         pytest.param(12.0, 12.0, 78.5, 12.0, id="a little cooler: held"),
         pytest.param(10.0, 10.0, 70.0, 11.0, id="cool again: a tenth back"),
         pytest.param(40.0, 10.0, 70.0, None, id="the limit no longer limits: gone"),
-        pytest.param(None, 0.0, 90.0, 0.5, id="too hot without a frame: not below one in two seconds"),
+        pytest.param(None, 0.0, 90.0, None, id="too hot before the first frame: it is not the frames that heat"),
+        pytest.param(None, 0.5, 90.0, 0.5, id="too hot at a low rate: not below one in two seconds"),
     ],
 )
 def test_the_limit_follows_the_temperature(

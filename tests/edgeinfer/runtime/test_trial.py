@@ -19,8 +19,6 @@ from edgeinfer.errors import DamagedModelError, DeviceError, MissingDependencyEr
 from edgeinfer.runtime.engines import Engine, find_engine
 from edgeinfer.runtime.trial import fill, try_first
 
-pytestmark = pytest.mark.device
-
 HAS_TFLITE_RUNTIME = find_engine().name == "tflite-runtime"
 
 
@@ -57,6 +55,7 @@ def attempt(data: bytes, **options: Any) -> None:
     try_first(data, sha256=hashlib.sha256(data).hexdigest(), engine=find_engine(), **options)
 
 
+@pytest.mark.device
 def test_a_good_file_is_tried_once_and_remembered(children: list[list[str]]) -> None:
     attempt(tiny_models.classifier())
     attempt(tiny_models.classifier())
@@ -90,6 +89,7 @@ def test_another_version_of_the_engine_is_tried_again(children: list[list[str]])
     assert len(children) == 2
 
 
+@pytest.mark.device
 @pytest.mark.skipif(not HAS_TFLITE_RUNTIME, reason="only tflite-runtime is ended by a damaged file")
 def test_a_file_that_ends_the_engine_is_damaged_and_we_live_on() -> None:
     data = bytearray(tiny_models.classifier())
@@ -99,6 +99,7 @@ def test_a_file_that_ends_the_engine_is_damaged_and_we_live_on() -> None:
     assert re.match(r"ended by SIG(SEGV|BUS) in tflite-runtime", caught.value.received)
 
 
+@pytest.mark.device
 def test_a_child_that_is_ended_by_a_signal_is_a_damaged_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     replace_python(monkeypatch, tmp_path, "kill -SEGV $$")
     with pytest.raises(DamagedModelError, match=r"`model\.tflite` stopped the engine") as caught:
@@ -139,6 +140,7 @@ def test_a_child_that_cannot_be_started_is_no_fault_of_the_file(monkeypatch: pyt
         attempt(tiny_models.classifier())
 
 
+@pytest.mark.device
 def test_an_op_that_the_engine_lacks_is_named_by_the_trial() -> None:
     tensors = [tiny_models.TensorSpec("a", (1, 2)), tiny_models.TensorSpec("b", (1, 2))]
     operators = [tiny_models.OperatorSpec(tiny_models.LOGISTIC, (0,), (1,), version=99)]
@@ -152,6 +154,7 @@ def test_an_engine_that_cannot_run_here_is_no_damaged_file(monkeypatch: pytest.M
         try_first(tiny_models.dense(), sha256="0" * 64, engine=Engine("tflite-runtime", "2.14.0", verifies=False))
 
 
+@pytest.mark.device
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "float32"])
 def test_every_kind_of_input_is_tried(dtype: str) -> None:
     attempt(tiny_models.classifier(dtype=dtype))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import pty
@@ -22,6 +23,7 @@ import numpy as np
 import pytest
 import tiny_models
 
+from edgeinfer import camera_command
 from edgeinfer.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -397,3 +399,9 @@ def test_help_shows_examples(capsys: Capture) -> None:
     said = capsys.readouterr().out
     assert "edgeinfer camera ssd.tflite --bind 0.0.0.0:8080 --token" in said
     assert "--max-temp C" in said
+
+
+def test_the_token_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEINFER_TOKEN", "from-the-environment")
+    assert camera_command._token(argparse.Namespace(token=None)) == "from-the-environment"
+    assert camera_command._token(argparse.Namespace(token="from-the-option")) == "from-the-option"

@@ -66,7 +66,7 @@ def test_a_frame_is_no_older_than_the_model_and_one_interval() -> None:
     interval_s = 1 / 60
     with Live(SyntheticSource(60, fps=60), slow) as live:
         ages = [shown.age_ms for shown in live]
-    # Of 60 frames in a second the model has time for 20: kept one after the other, the last would be two seconds old and
+    # Of 60 frames in a second the model has time for 20: kept one after the other, the last would be 2 s old and
     # the median one. The rest is for a machine that is shared; `benchmarks/live_age.py` measures it.
     assert np.median(ages) <= (interval_s + SLOW_S) * 1000 + 200
 
@@ -201,3 +201,21 @@ def test_a_limit_that_is_no_positive_number_is_refused(limit: float) -> None:
 def test_without_a_model_there_is_nothing_to_do(models: Any) -> None:
     with pytest.raises(InputError):
         Live(SyntheticSource(1), models)
+
+
+def test_a_signal_that_comes_within_stop_does_not_wait_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    live = Live(SyntheticSource(1), mean)
+
+    class Interrupted(threading.Event):
+        """An event during whose `set`, while its lock is held, a signal's handler asks for the end, too."""
+
+        def set(self) -> None:
+            with self._cond:  # type: ignore[attr-defined]
+                live.stop()
+            super().set()
+
+    live._stopped = Interrupted()
+    thread = threading.Thread(target=live.stop, daemon=True)
+    thread.start()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()

@@ -19,7 +19,7 @@ BIG = (1280, 720)
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seconds in (("READING_S", 0.3), ("SENDING_S", 0.5), ("LINGERING_S", 0.2), ("_SWEEP_S", 0.05)):
+    for name, seconds in (("READING_S", 1.0), ("SENDING_S", 3.0), ("LINGERING_S", 0.5), ("_SWEEP_S", 0.05)):
         monkeypatch.setattr(server, name, seconds)
 
 

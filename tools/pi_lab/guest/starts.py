@@ -38,7 +38,7 @@ def main() -> None:
     engine = "tflite-runtime" if find_spec("tflite_runtime") else "litert"
     model = str(DATA / "mobilenet_v1_0.25_128_quant.tflite")
     edgeinfer = [sys.executable, "-m", "edgeinfer"]
-    camera = ["--source", "0", "--frames", "1", "--jsonl"]
+    camera = ["--source", "0", "--frames", "1", "--jsonl", "--first-frame", "120"]
     commands = {
         "python": [sys.executable, "-c", "pass"],
         "bare script": [sys.executable, str(BARE_SCRIPT), engine, model],

@@ -31,9 +31,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
+from live_overlap import models
 from record import test_data, versions, write_rows
 
-from edgeinfer import Camera, Frame, Image, Live, Page, Pipeline, Runtime, classifier, detector, read_labels
+from edgeinfer import Camera, Frame, Image, Live, Page, Pipeline
 
 SIZES = ((640, 480), (1280, 720))
 FRAMES = 60
@@ -120,21 +121,6 @@ def main() -> None:
             series = measured(images, pipeline, blocks=options.blocks, seconds=options.seconds)
             rows.append({"size": f"{size[0]}x{size[1]}", "model": model, **row(pipeline, series)})
     write_rows("preview-viewers", rows)
-
-
-def models(data: Path) -> dict[str, Pipeline[Any]]:
-    """Return the pipelines, one thread each."""
-    coral, detection = data / "coral", data / "detection"
-    return {
-        "ssd_mobilenet_v1": detector(
-            Runtime(detection / "ssd_mobilenet_v1_coco_quant_detect.tflite", threads=1),
-            labels=read_labels(detection / "COCO_labels.txt"),
-        ),
-        "mobilenet_v2_1.0_224": classifier(
-            Runtime(coral / "mobilenet_v2_1.0_224_quant.tflite", threads=1),
-            labels=read_labels(coral / "imagenet_labels.txt"),
-        ),
-    }
 
 
 def resized(video: Path, size: tuple[int, int]) -> list[Image]:

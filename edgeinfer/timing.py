@@ -55,7 +55,8 @@ def latency(times_ns: Sequence[int]) -> Latency:
     """Return the percentiles of times in nanoseconds; all 0.0 for an empty series."""
     if not times_ns:
         return Latency(0.0, 0.0, 0.0, 0.0)
-    # As `np.percentile` has it, which imports `numpy.ma` when it is first called: a tenth of a command's start.
+    # As `np.percentile` has it, which imports `numpy.ma` when it is first called: 44 million
+    # instructions of the 833 that a first answer took (callgrind, x86).
     ranked = np.sort(np.asarray(times_ns, dtype=np.float64)) / 1e6
     places = np.array((0.50, 0.90, 0.95, 0.99)) * (ranked.size - 1)
     return Latency(*np.interp(places, np.arange(ranked.size), ranked).tolist())

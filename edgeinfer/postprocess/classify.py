@@ -105,10 +105,8 @@ def classify(raw: NDArray[Any], spec: OutputSpec, *, top_k: int = 5) -> Classifi
     if scores.size == 1:
         return _two_classes(scores, spec).top(top_k)
     # Ranking needs no floats: dequantization keeps the order. All bits flipped is the reverse order of every integer
-    # dtype, without the overflow of a negative (-128 has none in int8); the stable sort makes ties, common in 8 bit,
-    # the same on every machine.
-    keys = ~scores if scores.dtype.kind in "iu" else -scores
-    order = np.argsort(keys, kind="stable")[:top_k]
+    # dtype, without the overflow of a negative (-128 has none in int8).
+    order = _first(~scores if scores.dtype.kind in "iu" else -scores, top_k)
     if spec.activation == "none":
         logits = dequantize(scores, scale=spec.scale, zero_point=spec.zero_point)
         powers = np.exp(logits - logits[order[0]])
@@ -117,6 +115,17 @@ def classify(raw: NDArray[Any], spec: OutputSpec, *, top_k: int = 5) -> Classifi
         confidence = dequantize(scores[order], scale=spec.scale, zero_point=spec.zero_point)
     labels = tuple([spec.labels[index] for index in order.tolist()]) if spec.labels else ()
     return Classifications(order, confidence, labels)
+
+
+def _first(keys: NDArray[Any], count: int) -> NDArray[np.intp]:
+    """Return where the `count` smallest keys stand, in their order; among equals, common in 8 bit, the first."""
+    if count >= keys.size:
+        return np.argsort(keys, kind="stable")
+    # Only these few are sorted: a stable sort of 1001 keys takes 22 KB of memory in NumPy 2.5.
+    last = np.partition(keys, count - 1)[count - 1]
+    smaller = np.flatnonzero(keys < last)
+    equal = np.flatnonzero(keys == last)[: count - smaller.size]
+    return np.concatenate((smaller[np.argsort(keys[smaller], kind="stable")], equal))
 
 
 def check_labels(spec: OutputSpec) -> None:

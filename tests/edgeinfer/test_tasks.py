@@ -241,8 +241,8 @@ def peak_of_one_frame(answer: Callable[[np.ndarray], object], frame: np.ndarray)
         tracemalloc.stop()
 
 
-def test_a_classified_frame_allocates_less_than_24_kilobytes() -> None:
+def test_a_classified_frame_allocates_no_block_above_16_kilobytes() -> None:
     classify = classifier(tiny_models.classifier(size=(96, 96), classes=1001, normalization=(0.0, 255.0)))
     frame = np.zeros((720, 1280, 3), np.uint8)
-    # Of which NumPy's stable sort of 1001 classes is 22: 14 before NumPy 2.5.
-    assert peak_of_one_frame(classify, frame) < 24 * 1024
+    # All blocks of the frame together stay below it, so each of them does.
+    assert peak_of_one_frame(classify, frame) < 16 * 1024

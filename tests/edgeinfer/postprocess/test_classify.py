@@ -253,3 +253,15 @@ def test_outputs_that_are_no_row_are_another_task() -> None:
     outputs = (OutputSpec("map", (1, 8, 8, 4), "float32"),)
     with pytest.raises(WrongTaskError, match="no row"):
         classification_post(ModelMetadata("classification", (), outputs))
+
+
+@given(
+    st.sampled_from(["int8", "uint8", "float32"]).flatmap(
+        lambda dtype: npst.arrays(dtype, st.integers(2, 60), elements=st.integers(0, 4))
+    ),
+    st.integers(1, 70),
+)
+def test_the_best_are_those_of_a_stable_sort_of_all(scores: np.ndarray, top_k: int) -> None:
+    found = classify(scores, output(scores.size, str(scores.dtype), (1 / 256, 0)), top_k=top_k)
+    every = sorted(range(scores.size), key=lambda place: (-int(scores[place]), place))
+    assert found.class_id.tolist() == every[:top_k]

@@ -53,6 +53,9 @@ if TYPE_CHECKING:
     from edgeinfer.preprocess.tensor import crop, letterbox, stretch
     from edgeinfer.preview.page import Page
     from edgeinfer.results import Classification, Classifications, Detection, Detections, Embedding, Keypoints, Mask
+    from edgeinfer.runtime.edgetpu.guard import Faults
+    from edgeinfer.runtime.edgetpu.segments import Segments
+    from edgeinfer.runtime.edgetpu.settings import EdgeTpuOptions
     from edgeinfer.runtime.runtime import Runtime, Tensors
     from edgeinfer.sources.camera import Camera
     from edgeinfer.sources.frame import Frame, FrameSource
@@ -78,8 +81,10 @@ __all__ = [
     "DeviceError",
     "DownloadError",
     "EdgeInferError",
+    "EdgeTpuOptions",
     "Embedding",
     "Evaluation",
+    "Faults",
     "Frame",
     "FrameSource",
     "Health",
@@ -111,6 +116,7 @@ __all__ = [
     "Runtime",
     "SegmentationData",
     "SegmentationEvaluation",
+    "Segments",
     "Shown",
     "Status",
     "Tensors",
@@ -227,6 +233,9 @@ _HOMES = {
         "Keypoints",
         "Mask",
     ),
+    "edgeinfer.runtime.edgetpu.guard": ("Faults",),
+    "edgeinfer.runtime.edgetpu.segments": ("Segments",),
+    "edgeinfer.runtime.edgetpu.settings": ("EdgeTpuOptions",),
     "edgeinfer.runtime.runtime": (
         "Runtime",
         "Tensors",

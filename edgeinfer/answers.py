@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
 
 from edgeinfer.model.specs import Task
-from edgeinfer.preprocess.encode import encode
 from edgeinfer.results import Classifications, Detections, Embedding, Keypoints, Mask
 
 # What would be printed as 0.000 says nothing.
@@ -87,9 +85,15 @@ def _body(found: Keypoints, row: int) -> str:
 def _png(mask: Mask) -> str:
     import base64
 
+    from edgeinfer.preprocess.encode import encode
+
     return base64.b64encode(encode(mask.class_id)).decode()
 
 
 def _quoted(label: str) -> str:
     """Return a label so that it is seen where it ends: in quotes where it holds a comma, quotes or two blanks."""
-    return json.dumps(label, ensure_ascii=False) if any(mark in label for mark in (",", '"', "  ")) else label
+    if not any(mark in label for mark in (",", '"', "  ")):
+        return label
+    import json
+
+    return json.dumps(label, ensure_ascii=False)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from time import perf_counter_ns
 
 import numpy as np
 
 from edgeinfer.errors import InputError
+from edgeinfer.frozen import dataclass
 from edgeinfer.machine import machine, resident_bytes
 from edgeinfer.progress import Progress, ProgressReport
 from edgeinfer.runtime.runtime import Runtime
@@ -50,6 +50,8 @@ class Benchmark:
 
     def to_json(self) -> dict[str, object]:
         """Return what `edgeinfer bench --json` prints."""
+        from dataclasses import asdict
+
         return {
             "model": self.model,
             "sha256": self.sha256,

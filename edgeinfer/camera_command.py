@@ -13,11 +13,18 @@ from copy import copy
 from itertools import count
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from edgeinfer.command import INTERRUPTED, Parser, picture_options, talk_options
 from edgeinfer.errors import DeviceError, EdgeInferError, InputError, MissingDependencyError
-from edgeinfer.model_options import chosen_task, model_options, open_pipeline, open_runtime, task_options
+from edgeinfer.model_options import (
+    chosen_task,
+    device_facts,
+    model_options,
+    open_pipeline,
+    open_runtime,
+    task_options,
+)
 from edgeinfer.stop_signals import StopSignals
 
 if TYPE_CHECKING:
@@ -25,7 +32,6 @@ if TYPE_CHECKING:
     from edgeinfer.outputs.output import Output
     from edgeinfer.outputs.recording import Recording
     from edgeinfer.pipeline import Pipeline
-    from edgeinfer.preview.page import Page
     from edgeinfer.sources.camera import Camera
 
 _BIND = "127.0.0.1:8080"
@@ -151,8 +157,8 @@ def _check(options: argparse.Namespace) -> None:
 
 def _open_models(options: argparse.Namespace) -> dict[str, Pipeline[Any]]:
     models: dict[str, Pipeline[Any]] = {}
-    for path in options.models:
-        runtime = open_runtime(options, path)
+    for place, path in enumerate(options.models):
+        runtime = open_runtime(options, path, place=place, of=len(options.models))
         own = options
         if len(options.models) > 1 and chosen_task(options, runtime) != "detection":
             # Thresholds are for those of them that are detectors.
@@ -270,10 +276,11 @@ def _follow(
     with ExitStack() as stack:
         fan = stack.enter_context(Fan(outputs))
         live = stack.enter_context(Live(camera, models, max_fps=options.max_fps, max_temp_c=options.max_temp))
-        for page in [cast("Page", output) for output in outputs if hasattr(output, "follow")]:
-            page.follow(live.status)  # so that it says when the camera is gone
-            if not options.quiet:
-                say_page(page.url, _token(options))
+        for output in outputs:
+            if hasattr(output, "follow"):
+                output.follow(live.status)  # so that it says when the camera is gone
+            if hasattr(output, "url") and not options.quiet:
+                say_page(output.url, _token(options))
         line = None
         if sys.stderr.isatty() and not (options.quiet or options.jsonl or os.environ.get("CI")):
             line = stack.enter_context(StatusLine(live.status, lambda: fan.trouble))
@@ -315,7 +322,7 @@ def _facts(options: argparse.Namespace, name: str, model: Pipeline[Any]) -> dict
         "path": str(runtime.path),
         "sha256": runtime.sha256,
         "engine": f"{runtime.engine.name} {runtime.engine.version}",
-        "device": runtime.device,
+        **device_facts(runtime),
         "threads": runtime.threads,
         "timing_ms": {stage: timing[stage] for stage in ("pre", "invoke", "post")},
     }

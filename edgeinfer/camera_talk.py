@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
+
+from edgeinfer.frozen import dataclass
 
 if TYPE_CHECKING:
     from edgeinfer.errors import EdgeInferError
@@ -41,7 +42,8 @@ def _login() -> str:
         user = "pi"
     # Source: ssh(1), ENVIRONMENT: SSH_CONNECTION is the client's address and port, then the server's.
     reached = os.environ.get("SSH_CONNECTION", "").split()
-    if len(reached) == 4:
+    # Who came through a tunnel, or by an address that holds on one cable only, did not come by one that others can use.
+    if len(reached) == 4 and not reached[2].casefold().startswith(("127.", "::1", "fe80:")):
         return f"{user}@{reached[2]}"
     name = gethostname()
     return f"{user}@{name if '.' in name else f'{name}.local'}"
@@ -134,6 +136,8 @@ class Summary:
 
     def to_json(self) -> dict[str, object]:
         """Return what `edgeinfer camera --json` prints; times in milliseconds, over the latest frames."""
+        from dataclasses import asdict
+
         from edgeinfer.machine import machine
 
         return {

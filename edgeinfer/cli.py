@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from edgeinfer import __version__
-from edgeinfer.camera_command import add_camera
 from edgeinfer.command import Parser, picture_options, run_command, talk_options
 from edgeinfer.errors import EdgeInferError, InputError, OutputError, naming
-from edgeinfer.model_options import chosen_task, model_options, open_pipeline, open_runtime, task_options
-from edgeinfer.zoo.command import add_models
+from edgeinfer.model_options import (
+    chosen_task,
+    device_facts,
+    model_options,
+    open_pipeline,
+    open_runtime,
+    task_options,
+)
 
+# Fewer pictures than this are answered before OpenCV would be loaded.
+_MANY_PICTURES = 4
 # For `evaluate`: a mean average precision needs the unsure boxes too, unlike a person who looks at them.
 _LEAST_CONFIDENCE = 0.001
 _METRICS = {
@@ -36,15 +41,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
 
     def run() -> int:
-        options = build_parser().parse_args(words)
+        options = build_parser(words[0] if words else "").parse_args(words)
         code: int = options.handler(options)
         return code
 
     return run_command(run, words)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser with all sub-commands."""
+def build_parser(command: str = "") -> argparse.ArgumentParser:
+    """Return the parser with all sub-commands, or with this one alone: each costs as much as a small model's run."""
     parser = Parser(
         prog="edgeinfer",
         description="Run, look at and measure TFLite models on this machine.",
@@ -54,23 +59,34 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"edgeinfer {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
 
-    _command(commands, "run", _run_options, "say what is in pictures", "run ssd.tflite street.jpg --draw found/")
-    _command(commands, "inspect", _inspect_options, "show tensors, ops and metadata", "inspect birds.tflite")
-    _command(commands, "bench", _bench_options, "measure latency", "bench birds.tflite --threads 4")
-    _command(commands, "evaluate", _evaluate_options, "measure accuracy on labelled data", "evaluate m.tflite photos/")
-    add_camera(commands)
-    add_models(commands)
-    _command(
-        commands, "doctor", lambda parser: _end(parser, _doctor), "what is missing on this machine", "doctor --json"
-    )
+    for add in [_COMMANDS[command]] if command in _COMMANDS else _COMMANDS.values():
+        add(commands)
     return parser
 
 
-def _command(commands: Any, name: str, fill: Callable[[Parser], None], summary: str, example: str) -> None:
-    parser: Parser = commands.add_parser(
-        name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", epilog=f"Example: edgeinfer {example}"
-    )
-    parser.fill = fill
+def _adding(name: str, fill: Callable[[Parser], None], summary: str, example: str) -> tuple[str, Callable[[Any], None]]:
+    def add(commands: Any) -> None:
+        parser: Parser = commands.add_parser(
+            name,
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}.",
+            epilog=f"Example: edgeinfer {example}",
+        )
+        parser.fill = fill
+
+    return name, add
+
+
+def _add_camera(commands: Any) -> None:
+    from edgeinfer.camera_command import add_camera
+
+    add_camera(commands)
+
+
+def _add_models(commands: Any) -> None:
+    from edgeinfer.zoo.command import add_models
+
+    add_models(commands)
 
 
 def _run_options(parser: Parser) -> None:
@@ -127,6 +143,16 @@ def _end(parser: Parser, handler: Callable[[argparse.Namespace], int]) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from contextlib import nullcontext
+
+    from edgeinfer.preprocess.libraries import opencv_left_out
+
+    few = len(options.pictures) < _MANY_PICTURES and not options.draw
+    with opencv_left_out() if few else nullcontext():
+        return _answer(options)
+
+
+def _answer(options: argparse.Namespace) -> int:
     from edgeinfer.answers import task_of, to_json, to_text
 
     runtime = open_runtime(options, options.model)
@@ -135,12 +161,15 @@ def _run(options: argparse.Namespace) -> int:
             "Features cannot be drawn into a picture.", received="--draw", next_step="Leave `--draw` away."
         )
     answer = open_pipeline(options, runtime, top_k=options.top)
-    model = {
-        "path": str(options.model),
-        "sha256": runtime.sha256,
-        "engine": f"{runtime.engine.name} {runtime.engine.version}",
-        "device": runtime.device,
-    }
+    model: dict[str, object] = {}
+    if options.json:
+        import json
+
+        model = {
+            "path": str(options.model),
+            "sha256": runtime.sha256,
+            "engine": f"{runtime.engine.name} {runtime.engine.version}",
+        }
     worst = 0
     for picture, place in zip(options.pictures, _drawn_names(options.pictures, options.draw), strict=True):
         try:
@@ -150,6 +179,8 @@ def _run(options: argparse.Namespace) -> int:
             # One bad picture must not cost the answers for the others.
             worst = worst or error.exit_code
             if options.debug:
+                import traceback
+
                 traceback.print_exception(error)
             if options.json:
                 print(json.dumps({"image": str(picture), "error": error.to_json()}), flush=True)
@@ -157,12 +188,12 @@ def _run(options: argparse.Namespace) -> int:
                 print(f"{picture}: {type(error).__name__}: {error}", file=sys.stderr)
             continue
         if options.json:
-            line = {
+            line: dict[str, object] = {
                 "image": str(picture),
                 "task": task_of(found),
                 "results": to_json(found),
                 "timing_ms": answer.latest_ms(),
-                "model": model,
+                "model": {**model, **device_facts(runtime)},
                 **({"drawn": str(drawn)} if drawn else {}),
             }
             print(json.dumps(line), flush=True)
@@ -213,6 +244,8 @@ def _drawn_names(pictures: Sequence[Path], folder: Path | None) -> list[Path | N
 
 
 def _inspect(options: argparse.Namespace) -> int:
+    import json
+
     from edgeinfer.files import read_bytes
     from edgeinfer.model.summary import summarize
 
@@ -223,30 +256,38 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
+    import json
+
     from edgeinfer.bench import bench
     from edgeinfer.progress import terminal_progress
 
+    runtime = open_runtime(options, options.model)
     result = bench(
-        open_runtime(options, options.model),
+        runtime,
         runs=options.runs,
         warmup=options.warmup,
         progress=terminal_progress(quiet=options.quiet or options.json),
     )
     if options.json:
-        print(json.dumps(result.to_json()))
+        print(json.dumps({**result.to_json(), **device_facts(runtime)}))
         return 0
     times = result.latency
     memory = f"{result.rss_bytes / 2**20:.0f} MiB" if result.rss_bytes else "not reported"
     print(
-        f"{result.model} on {result.machine['processor']}, {result.engine}, {result.threads} threads\n"
+        f"{result.model} on {'' if result.device == 'cpu' else f'{result.device}, '}{result.machine['processor']}, "
+        f"{result.engine}, {result.threads} threads\n"
         f"  latency  p50 {times.p50:.3f}  p90 {times.p90:.3f}  p95 {times.p95:.3f}  p99 {times.p99:.3f} ms, "
         f"{result.runs} runs after {result.warmup}\n"
         f"  first    {result.first_ms:.3f} ms   load {result.load_ms:.1f} ms   process memory {memory}"
     )
+    if runtime.faults.failures:
+        print(f"  faults   {runtime.faults.failures}, the latest: {runtime.faults.latest}")
     return 0
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    import json
+
     from edgeinfer.annotations.formats import open_data
     from edgeinfer.evaluate import evaluate
     from edgeinfer.model.labels import read_labels
@@ -266,7 +307,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     )
     said: dict[str, Any] = result.to_json()
     if options.json:
-        print(json.dumps(said))
+        print(json.dumps({**said, **device_facts(runtime)}))
         return 0
     figures: dict[str, tuple[float, Any]] = {
         name: (value, said["interval95"].get(name)) for name, value in said["metrics"].items()
@@ -281,6 +322,8 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
+    import json
+
     from edgeinfer.doctor import examine
 
     checks = examine()
@@ -293,6 +336,19 @@ def _doctor(options: argparse.Namespace) -> int:
             if one.cure:
                 print(f"    {'':<14} {one.cure}")
     return 0 if all(one.ok for one in checks) else 3
+
+
+_COMMANDS: dict[str, Callable[[Any], None]] = dict(
+    [
+        _adding("run", _run_options, "say what is in pictures", "run ssd.tflite street.jpg --draw found/"),
+        _adding("inspect", _inspect_options, "show tensors, ops and metadata", "inspect birds.tflite"),
+        _adding("bench", _bench_options, "measure latency", "bench birds.tflite --threads 4"),
+        _adding("evaluate", _evaluate_options, "measure accuracy on labelled data", "evaluate m.tflite photos/"),
+        ("camera", _add_camera),
+        ("models", _add_models),
+        _adding("doctor", lambda parser: _end(parser, _doctor), "what is missing on this machine", "doctor --json"),
+    ]
+)
 
 
 if __name__ == "__main__":

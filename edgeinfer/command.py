@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import logging
 import os
-import re
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from edgeinfer.errors import EdgeInferError, InputError, OutputError, close_name
-from edgeinfer.model.heads import DetectionHead
 from edgeinfer.model.specs import Filter, ResizeMode
+
+if TYPE_CHECKING:
+    from edgeinfer.model.heads import DetectionHead
 
 INTERRUPTED = 130
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -65,6 +64,8 @@ class Parser(argparse.ArgumentParser):
         Raises:
             InputError: Always.
         """
+        import re
+
         wrong = re.search(r"invalid choice: '([^']*)'", message)
         known = [str(name) for action in self._actions for name in action.choices or ()]
         raise self._complaint(message, close_name(wrong[1], known) if wrong else "")
@@ -179,6 +180,10 @@ def parse_head(text: str) -> DetectionHead:
         InputError: It is no JSON, or no object.
         MetadataError: It has keys or values that are not known.
     """
+    import json
+
+    from edgeinfer.model.heads import DetectionHead
+
     try:
         said = json.loads(text)
     except ValueError as error:
@@ -196,6 +201,10 @@ def talk_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _report(error: EdgeInferError, arguments: Sequence[str]) -> int:
+    # Neither is needed by a command that ends well.
+    import json
+    import traceback
+
     if "--debug" in arguments:
         traceback.print_exception(error)
     if "--json" in arguments:

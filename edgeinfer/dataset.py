@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinfer.errors import InputError, InputFileError
+from edgeinfer.files import PICTURES
+from edgeinfer.frozen import dataclass
 
-PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 # Nine digits are more classes than any data has, and fit every integer.
 _WHOLE = re.compile(r"\s*[+-]?[0-9]{1,9}\s*")
 _ARRAY_MAGIC = b"\x93NUMPY"  # Source: NumPy, numpy.lib.format, "Format Version 1.0"

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import struct
 import sys
-from dataclasses import dataclass
 
 import numpy as np
 
 from edgeinfer.errors import EdgeInferError, MissingDependencyError
+from edgeinfer.frozen import dataclass
 from edgeinfer.machine import machine, package_version
 from edgeinfer.preprocess.golden import check_golden
 from edgeinfer.preprocess.libraries import opencv
+from edgeinfer.runtime.edgetpu.devices import find_edgetpus, find_obstacle, say_edgetpus
+from edgeinfer.runtime.edgetpu.probe import look
 from edgeinfer.runtime.engines import find_engine, import_engine, install_line, installed_engines
 from edgeinfer.sources.devices import GROUP_LINE, find_cameras, say_cameras
 
@@ -39,8 +41,8 @@ class Check:
 
 
 def examine() -> tuple[Check, ...]:
-    """Look at Python, the engines, NumPy, Pillow, OpenCV, the preprocessing, the cameras and the processor."""
-    return (_python(), _engine(), _numpy(), _pillow(), _opencv(), _golden(), _camera(), _governor())
+    """Look at Python, engines, NumPy, Pillow, OpenCV, the preprocessing, cameras, Edge TPUs and the processor."""
+    return (_python(), _engine(), _numpy(), _pillow(), _opencv(), _golden(), _camera(), _edgetpu(), _governor())
 
 
 def _python() -> Check:
@@ -132,6 +134,26 @@ def _camera() -> Check:
     if opencv() is None and not all(camera.is_csi for camera in cameras):
         return Check("camera", False, f"{found}: read by OpenCV alone", f"pip install {_opencv_package()}")
     return Check("camera", True, found)
+
+
+def _edgetpu() -> Check:
+    found = find_edgetpus()
+    if not found:
+        return Check("edgetpu", True, "none attached")
+    said = say_edgetpus(found)
+    for one in found:
+        if obstacle := find_obstacle(one):
+            return Check("edgetpu", False, f"{said}: {obstacle.what}", obstacle.cure)
+    try:
+        library = look()  # in a child process; no device is opened, so that one in use is left alone
+    except EdgeInferError as error:
+        return Check("edgetpu", False, f"{said}: {error.message} {error.received}".strip(), error.next_step)
+    if library.devices == ():
+        cure = "Take the Edge TPU out and put it back in; in a container let 1a6e:089a and 18d1:9302 through"
+        return Check("edgetpu", False, f"{said}: {library.library} does not see it", cure)
+    slow = any(one.is_slow for one in found)
+    runtime = "of an unknown version" if library.runtime is None else f"with runtime {library.runtime}"
+    return Check("edgetpu", True, f"{said}, {library.library} {runtime}", "Use a USB 3 port" if slow else "")
 
 
 def _governor() -> Check:

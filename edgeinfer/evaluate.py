@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias, overload
 
 import numpy as np
@@ -19,6 +18,7 @@ from edgeinfer.evaluation.doubt import FEWEST_SAMPLES, label_doubt
 from edgeinfer.evaluation.pictures import each
 from edgeinfer.evaluation.pose import PoseEvaluation, evaluate_pose
 from edgeinfer.evaluation.segmentation import SegmentationEvaluation, evaluate_segmentation
+from edgeinfer.frozen import dataclass
 from edgeinfer.intervals import share_interval
 from edgeinfer.pipeline import Pipeline
 from edgeinfer.postprocess.classify import class_count

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from edgeinfer.errors import InputError, InputFileError, OutputError
 
+# How the files of pictures end.
+PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 # Above every model that runs on the devices meant here, below what a Raspberry Pi 3 has as memory.
 LIMIT_BYTES = 512 * 1024 * 1024
 

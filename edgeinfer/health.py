@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+
+from edgeinfer.frozen import dataclass
 
 # What the firmware of a Raspberry Pi reports, bit by bit. Source: the documentation of `vcgencmd get_throttled`
 # (raspberrypi.com, "vcgencmd").

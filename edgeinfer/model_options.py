@@ -17,8 +17,15 @@ if TYPE_CHECKING:
 
 
 def model_options(parser: argparse.ArgumentParser) -> None:
-    """Add where and how a model runs: `--device`, `--threads`, `--engine`."""
-    parser.add_argument("--device", help='where the model runs (default "cpu")')
+    """Add where and how a model runs: `--device`, `--fallback`, `--threads`, `--engine`."""
+    parser.add_argument("--device", help='where the model runs: "cpu" (default), "edgetpu", "edgetpu:usb:0", ...')
+    parser.add_argument(
+        "--fallback",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="with an Edge TPU: the file that was compiled, which runs on the CPU where the device fails",
+    )
     parser.add_argument("--threads", type=int, help="threads of the engine (default: all cores)")
     parser.add_argument("--engine", help="litert, tflite-runtime or tensorflow (default: the best installed)")
 
@@ -38,15 +45,41 @@ def task_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_runtime(options: argparse.Namespace, model: Path) -> Runtime:
+def open_runtime(options: argparse.Namespace, model: Path, *, place: int = 0, of: int = 1) -> Runtime:
     """Load a model as `model_options` say.
 
+    Args:
+        options: Of the command line.
+        model: The file.
+        place: Which of several models it is, from 0: the fallbacks are in their order.
+        of: How many models there are.
+
     Raises:
+        InputError: There are more fallbacks than models.
         EdgeInferError: As `Runtime`.
     """
     from edgeinfer.runtime.runtime import Runtime
 
-    return Runtime(model, device=options.device, threads=options.threads, engine=options.engine)
+    fallbacks = options.fallback or []
+    if len(fallbacks) > of:
+        raise InputError(
+            "There is a `--fallback` too many: each belongs to one model, in their order.",
+            received=f"{len(fallbacks)} for {of} model{'s' * (of > 1)}",
+        )
+    return Runtime(
+        model,
+        device=options.device,
+        threads=options.threads,
+        engine=options.engine,
+        fallback=fallbacks[place] if place < len(fallbacks) else None,
+    )
+
+
+def device_facts(runtime: Runtime) -> dict[str, object]:
+    """Return where a model runs, and of an accelerator what went wrong there so far."""
+    if runtime.device == "cpu":
+        return {"device": "cpu"}
+    return {"device": runtime.device, "faults": runtime.faults.to_json()}
 
 
 def chosen_task(options: argparse.Namespace, runtime: Runtime) -> Task:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import monotonic
+
+from edgeinfer.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True)

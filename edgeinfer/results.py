@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeinfer.errors import InputError
+from edgeinfer.frozen import dataclass
 
 Selection = NDArray[np.bool_] | NDArray[np.integer[Any]] | slice
 

@@ -46,7 +46,9 @@ def classifier(
     """Return a pipeline that names what is in a picture.
 
     Args:
-        model: Path or bytes of a `.tflite` file, or a `Runtime` that holds one (its engine is then its own).
+        model: Path or bytes of a `.tflite` file, or a `Runtime` that holds one (its engine is then its own): for an
+            Edge TPU with a CPU twin that takes over, `Runtime("m_edgetpu.tflite", device="edgetpu",
+            fallback="m.tflite")`.
         labels: Names of the classes; None takes the file's.
         normalization: (mean, std) in pixel units; None takes the file's.
         resize: How a picture becomes the model's size; None takes the file's, else stretch with "bilinear".
@@ -105,10 +107,10 @@ def detector(
         for found in detect("street.jpg"):
             print(found.label, found.confidence, found.xyxy)
     """
-    from edgeinfer.postprocess.detect import DetectionOptions, detection_post
+    from edgeinfer.postprocess.detect import detection_post
 
     runtime = _open(model, "detection", device, threads)
-    post = detection_post(runtime.metadata, labels=labels, options=options or DetectionOptions())
+    post = detection_post(runtime.metadata, labels=labels, options=options)
     return Pipeline(runtime, pre=_pictures(runtime.input, resize, normalization), post=post)
 
 
@@ -217,7 +219,11 @@ def embedder(
 
 
 def load(
-    model: str | Path | bytes | Runtime, *, device: str | None = None, threads: int | None = None
+    model: str | Path | bytes | Runtime,
+    *,
+    device: str | None = None,
+    threads: int | None = None,
+    fallback: str | Path | bytes | None = None,
 ) -> Pipeline[Any]:
     """Return the pipeline that fits what the file says it does.
 
@@ -225,13 +231,14 @@ def load(
         model: Path or bytes of a `.tflite` file, or a `Runtime`.
         device: As in `Runtime`.
         threads: As in `Runtime`.
+        fallback: As in `Runtime`, which has its own where one is handed over.
 
     Raises:
         WrongTaskError: The file does not say what it does; use the task's constructor, or `Pipeline` with a
             post-processing of your own.
         ModelError: As in `classifier`.
     """
-    runtime = model if isinstance(model, Runtime) else Runtime(model, device=device, threads=threads)
+    runtime = _runtime(model, device, threads, fallback)
     task = runtime.metadata.task
     if task not in CONSTRUCTORS:
         raise WrongTaskError(
@@ -246,9 +253,17 @@ def load(
     return pipeline
 
 
+def _runtime(
+    model: str | Path | bytes | Runtime, device: str | None, threads: int | None, fallback: str | Path | bytes | None
+) -> Runtime:
+    if isinstance(model, Runtime):
+        return model
+    return Runtime(model, device=device, threads=threads, fallback=fallback)
+
+
 def _open(model: str | Path | bytes | Runtime, task: Task, device: str | None, threads: int | None) -> Runtime:
     """Load the model, and refuse one that says it does something else."""
-    runtime = model if isinstance(model, Runtime) else Runtime(model, device=device, threads=threads)
+    runtime = _runtime(model, device, threads, None)
     said = runtime.metadata.task
     # "tensors" says nothing, and a row of class scores is a row of features, too.
     if said in (task, "tensors") or (task, said) == ("embedding", "classification"):

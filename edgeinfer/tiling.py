@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeinfer.errors import InputError
+from edgeinfer.frozen import dataclass
 from edgeinfer.pipeline import Pipeline
 from edgeinfer.postprocess.nms import hard_nms
 from edgeinfer.preprocess.geometry import Box, Size

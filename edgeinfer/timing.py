@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 
 import numpy as np
+
+from edgeinfer.frozen import dataclass
 
 STAGES = ("read", "pre", "invoke", "post")
 
@@ -44,6 +45,8 @@ class Timing:
 
     def to_json(self) -> dict[str, object]:
         """Return plain dictionaries, milliseconds."""
+        from dataclasses import asdict
+
         return asdict(self)
 
     def __str__(self) -> str:

@@ -35,6 +35,14 @@ def test_data() -> Path:
     return Path(folder)
 
 
+@pytest.fixture(scope="session")
+def standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library that pretends to be libedgetpu.so.1, see `edgetpu_standin`; skipped where there is no C compiler."""
+    from edgetpu_standin import build
+
+    return build(tmp_path_factory.mktemp("edgetpu"))
+
+
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep what the tests remember of tried files out of the user's cache, one folder for the whole run."""

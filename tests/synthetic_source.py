@@ -16,6 +16,7 @@ class SyntheticSource:
 
     name = "synthetic"
     trouble = ""
+    dropped = 0
 
     def __init__(
         self,

@@ -70,6 +70,11 @@ def test_the_device_imports_only_numpy_and_the_standard_library_at_module_level(
     assert not foreign
 
 
+@pytest.mark.parametrize("path", DEVICE_FILES, ids=name_of)
+def test_the_device_makes_its_dataclasses_the_quick_way(path: Path) -> None:
+    assert "dataclasses" not in imported_names(ast.parse(path.read_text()), module_level=True)
+
+
 @pytest.mark.parametrize("path", WORKSTATION_FILES, ids=name_of)
 def test_the_workstation_imports_heavy_packages_inside_functions_only(path: Path) -> None:
     names = imported_names(ast.parse(path.read_text()), module_level=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,6 +17,7 @@ from edgeinfer.annotations.pictures import picture_size
 from edgeinfer.annotations.truth import Bodies, Boxes, DetectionData, PoseData, check_boxes
 from edgeinfer.errors import InputError, InputFileError
 from edgeinfer.files import read_bytes
+from edgeinfer.frozen import dataclass
 from edgeinfer.metrics.keypoint_similarity import COCO_SIGMAS
 
 _LAYOUT = '{"images": [...], "annotations": [...], "categories": [...]}'

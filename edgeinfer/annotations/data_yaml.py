@@ -6,11 +6,11 @@ Understood are plain values and `names`, as a list or as a mapping from number t
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from edgeinfer.errors import InputError
 from edgeinfer.files import read_bytes
+from edgeinfer.frozen import dataclass
 
 _MOST_BYTES = 8 * 1024 * 1024
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinfer.dataset import PICTURES
 from edgeinfer.errors import InputError, InputFileError
+from edgeinfer.files import PICTURES
 from edgeinfer.preprocess import libraries
 
 _ORIENTATION_TAG = 274  # Source: Exif 2.32, section 4.6.4

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinfer.errors import InputError
+from edgeinfer.frozen import dataclass
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -9,7 +9,6 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from edgeinfer.errors import InputError
 from edgeinfer.files import read_bytes, write_whole
+from edgeinfer.frozen import dataclass
 from edgeinfer.results import Embedding
 
 Embeddings: TypeAlias = Embedding | Sequence[Embedding] | NDArray[Any]

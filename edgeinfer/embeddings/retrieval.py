@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from edgeinfer.embeddings.file import (
     write_arrays,
 )
 from edgeinfer.errors import InputError
+from edgeinfer.frozen import dataclass
 from edgeinfer.results import Embedding
 
 _START_ROWS = 16

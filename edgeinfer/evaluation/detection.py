@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from edgeinfer.annotations.classes import match_labels
 from edgeinfer.annotations.truth import Boxes, DetectionData
 from edgeinfer.evaluation.doubt import FEWEST_SAMPLES, label_doubt
 from edgeinfer.evaluation.pictures import each
+from edgeinfer.frozen import dataclass
 from edgeinfer.metrics.average_precision import Found, Matches, Wanted, average_precision, box_iou, match, pool
 from edgeinfer.metrics.bootstrap import draws, interval, mean_of_present
 from edgeinfer.pipeline import Pipeline

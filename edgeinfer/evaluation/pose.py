@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from edgeinfer.annotations.classes import match_points
 from edgeinfer.annotations.truth import Bodies, PoseData
 from edgeinfer.evaluation.pictures import each
+from edgeinfer.frozen import dataclass
 from edgeinfer.metrics.average_precision import Found, Matches, Wanted, average_precision, match, pool
 from edgeinfer.metrics.bootstrap import draws, interval, mean_of_present
 from edgeinfer.metrics.keypoint_similarity import MOST_BODIES, keypoint_similarity

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from edgeinfer.annotations.pictures import read_class_indices
 from edgeinfer.annotations.truth import SegmentationData
 from edgeinfer.errors import InputError
 from edgeinfer.evaluation.pictures import each
+from edgeinfer.frozen import dataclass
 from edgeinfer.metrics.bootstrap import draws, interval, mean_of_present
 from edgeinfer.metrics.mean_iou import IGNORED, confusion, iou, overlap
 from edgeinfer.pipeline import Pipeline

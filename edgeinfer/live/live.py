@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from threading import Event, Thread
-from time import monotonic_ns
+from time import monotonic, monotonic_ns
 from types import TracebackType
 from typing import Any, TypeAlias
 
@@ -125,8 +125,9 @@ class Live:
         A thread that waits for a camera which gives nothing ends when its source is closed.
         """
         self.stop()
+        ends = monotonic() + _JOIN_S
         for thread in self._threads:
-            thread.join(_JOIN_S)
+            thread.join(max(0.0, ends - monotonic()))
         self._threads = [thread for thread in self._threads if thread.is_alive()]
 
     def status(self) -> Status:
@@ -136,12 +137,12 @@ class Live:
             source=self._source.name,
             models=tuple(self._models),
             shown=meter.shown,
-            dropped=self._frames.dropped + self._answered.dropped,
+            dropped=self._source.dropped + self._frames.dropped + self._answered.dropped,
             fps=meter.fps(),
             stages=meter.stages(),
             health=self._health,
             limit_fps=self._pace.limit_fps,
-            trouble=self._source.trouble,
+            trouble=" ".join(one for one in (self._source.trouble, *self._on_twins()) if one),
             **times,
         )
 
@@ -196,6 +197,14 @@ class Live:
             self._status = self.status()
             if self._stopped.wait(_STATUS_EVERY_S):
                 break
+
+    def _on_twins(self) -> list[str]:
+        """Return one sentence for each model whose device has failed, so that its CPU twin answers."""
+        return [
+            f"`{name}` runs on the CPU: its {model.runtime.device} has failed."
+            for name, model in self._models.items()
+            if isinstance(model, Pipeline) and model.runtime.on_fallback
+        ]
 
     def _stages(self) -> dict[str, float]:
         """Return the stages of the latest frame, all models together, milliseconds."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from threading import Lock
 from time import monotonic_ns
 from typing import Any
 
+from edgeinfer.frozen import dataclass, field
 from edgeinfer.health import Health
 from edgeinfer.preprocess.image import Image
 from edgeinfer.results import Embedding
@@ -23,7 +23,7 @@ class Status:
         source: What the frames come from, for people.
         models: The names of the models.
         shown: Frames that were answered and handed out since the start.
-        dropped: Frames that the source gave and a later one replaced before a model saw them.
+        dropped: Frames that the source gave and that were never shown, because a later one took their place.
         fps: Answered frames a second, over the latest seconds.
         capture: Waiting for a frame, decoding and colour conversion.
         inference: All models: preprocessing, invoke, post-processing.
@@ -51,6 +51,8 @@ class Status:
 
     def to_json(self) -> dict[str, object]:
         """Return plain values: times in milliseconds, the temperature in degrees Celsius."""
+        from dataclasses import asdict
+
         return asdict(self)
 
 

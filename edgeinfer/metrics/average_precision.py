@@ -10,13 +10,13 @@ Source: Lin et al. 2014, "Microsoft COCO: common objects in context", arXiv:1405
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeinfer.errors import InputError
+from edgeinfer.frozen import dataclass
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Literal
 
 from edgeinfer.model.schema import Subgraph
+from edgeinfer.model.tensors import Tensor
 
 # They move or store values and change none that matters to what the values mean.
 _TRANSPARENT = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS", "QUANTIZE", "DEQUANTIZE"})
+_COMPILED = "edgetpu-custom-op"
+_LOWEST = {"int8": -128, "uint8": 0}
 
 
 def output_activation(subgraph: Subgraph, tensor: int) -> Literal["softmax", "sigmoid", "none"]:
@@ -22,7 +25,20 @@ def output_activation(subgraph: Subgraph, tensor: int) -> Literal["softmax", "si
         maker = makers.get(tensor)
         if maker is None or not maker.inputs:
             return "none"
+        if maker.op == _COMPILED:
+            return _compiled_activation(subgraph.tensors[tensor])
         if maker.op not in _TRANSPARENT:
             return "softmax" if maker.op == "SOFTMAX" else "sigmoid" if maker.op == "LOGISTIC" else "none"
         tensor = maker.inputs[0]
     return "none"
+
+
+def _compiled_activation(tensor: Tensor) -> Literal["softmax", "sigmoid", "none"]:
+    """Return what a compiled op, which hides its last step, has left in a tensor, by how the tensor is quantized.
+
+    A quantized softmax or logistic has exactly this scale and zero point, and logits would have it by chance only.
+    Source: "LiteRT 8-bit quantization specification", LOGISTIC and SOFTMAX: scale 1/256, zero point -128.
+    """
+    if tensor.scale != (1 / 256,) or tensor.zero_point != (_LOWEST.get(tensor.dtype),):
+        return "none"
+    return "softmax" if tensor.shape[-1:] > (1,) else "sigmoid"

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from edgeinfer.errors import MetadataError
+from edgeinfer.frozen import dataclass
 from edgeinfer.model.flatbuffer import FlatBuffer, Table
 
 ENTRY_NAME = "TFLITE_METADATA"

@@ -57,7 +57,7 @@ def _check_support(model: ModelFile, index: int, code: OpCode, ceilings: Ceiling
         f"{engine} cannot run {code.op} version {code.version}.",
         received=_place(model, code) or f"op code {index}, which no operator uses",
         expected=f"version {highest} or lower" if highest else "an op that this engine has",
-        next_step="Convert the model again with `--target raspberrypi`"
+        next_step="Convert the model again with `--target raspberrypi-tflite`"
         + (", or install LiteRT: `pip install ai-edge-litert`." if ceilings.engine == "tflite-runtime" else "."),
     )
 
@@ -77,7 +77,8 @@ def _check_custom(op: str, engine: str, ceilings: Ceilings) -> None:
             raise UnsupportedOpError(
                 "The file was compiled for an Edge TPU and runs on one only.",
                 received=f"custom op `{op}`",
-                next_step="Use the file that it was compiled from: the same name without `_edgetpu`, as a rule.",
+                next_step='Pass `device="edgetpu"`, or use the file that it was compiled from: the same name without '
+                "`_edgetpu`, as a rule.",
             )
     elif op.startswith("Flex") and len(op) > len("Flex"):
         # TensorFlow's own interpreter brings these kernels; no small engine does.

@@ -45,20 +45,20 @@ class FlatBuffer:
         """Return the error to raise for something wrong at a byte."""
         return DamagedModelError(f"{self.what} is damaged: {why}.", received=f"at byte {at} of {len(self.data)}")
 
-    def root(self, identifier: bytes) -> Table:
+    def root(self, identifier: bytes = b"") -> Table:
         """Return the root table.
 
         Args:
-            identifier: The four letters that must stand at byte 4.
+            identifier: The four letters that must stand at byte 4; empty for a format that has none.
 
         Raises:
             DamagedModelError: The letters are others, or the table lies outside.
         """
-        if len(self.data) < 8 or self.data[4:8] != identifier:
+        if len(self.data) < 8 or (identifier and self.data[4:8] != identifier):
             raise DamagedModelError(
                 f"{self.what} is not what it should be.",
                 received=f"{len(self.data)} bytes with {self.data[4:8]!r} at byte 4",
-                expected=f"{identifier!r} at byte 4",
+                expected=f"{identifier!r} at byte 4" if identifier else "a flatbuffer",
             )
         return Table(self, self.follow(0))
 
@@ -188,6 +188,17 @@ class Table:
             return None
         start, count = self.buffer.span(target, 1)
         return memoryview(self.buffer.data)[start : start + count]
+
+    def blobs(self, slot: int) -> list[memoryview]:
+        """Return a vector of byte vectors (or of strings that are no text) as views; empty where it is absent."""
+        target = self._target(slot)
+        if not target:
+            return []
+        start, count = self.buffer.span(target, 4)
+        self.buffer.spend(count, target)
+        whole = memoryview(self.buffer.data)
+        spans = [self.buffer.span(self.buffer.follow(start + 4 * index), 1) for index in range(count)]
+        return [whole[first : first + length] for first, length in spans]
 
     def string(self, slot: int) -> str:
         """Return a string, empty where the field is absent."""

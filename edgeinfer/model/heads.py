@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 from edgeinfer.errors import MetadataError
-from edgeinfer.model.specs import one_of
+from edgeinfer.frozen import dataclass
+from edgeinfer.model.choice import one_of
 
 Kind = Literal["finished", "anchors", "yolo", "rows", "heatmap"]
 BoxOrder = Literal["yxyx", "xyxy", "cxcywh"]
@@ -157,6 +157,8 @@ class DetectionHead:
 
     def to_json(self) -> dict[str, object]:
         """Return what `edgeinfer.json` holds: everything that differs from the default, and the kind."""
+        from dataclasses import fields
+
         usual = {one.name: one.default for one in fields(self) if one.name not in ("kind", "anchors")}
         given = {name: getattr(self, name) for name in usual if getattr(self, name) != usual[name]}
         said: dict[str, object] = {"kind": self.kind, **given}
@@ -174,6 +176,8 @@ class DetectionHead:
         Raises:
             MetadataError: A key or a value that is not known.
         """
+        from dataclasses import fields
+
         known = {one.name for one in fields(DetectionHead)}
         unknown = sorted(set(said) - known)
         if unknown or "kind" not in said:

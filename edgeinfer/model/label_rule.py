@@ -8,10 +8,10 @@ TENSOR_AXIS_LABELS and TENSOR_VALUE_LABELS, and other readers look for the right
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from edgeinfer.errors import MetadataError
+from edgeinfer.frozen import dataclass
 from edgeinfer.model.heads import DetectionHead
 from edgeinfer.model.specs import OutputSpec, Role, Task
 

@@ -14,14 +14,15 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar, get_args
 
 from edgeinfer.errors import DamagedModelError, MetadataError, naming
 from edgeinfer.files import read_bytes
+from edgeinfer.frozen import replace
 from edgeinfer.model.activation import output_activation
 from edgeinfer.model.attached import ENTRY_NAME, ModelNotes, TensorNotes, read_files, read_notes
+from edgeinfer.model.choice import one_of
 from edgeinfer.model.heads import DetectionHead
 from edgeinfer.model.label_rule import check_labelling
 from edgeinfer.model.labels import parse_labels, read_labels
@@ -43,7 +44,6 @@ from edgeinfer.model.specs import (
     ResizeMode,
     Role,
     Task,
-    one_of,
 )
 from edgeinfer.model.ultralytics import ENTRY_NAMES, read_export, with_export
 

@@ -9,9 +9,9 @@ tflite-runtime 2.14.0 with `benchmarks/mutations.py`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from edgeinfer.errors import DamagedModelError
+from edgeinfer.frozen import dataclass
 from edgeinfer.model.schema import Operator, Subgraph
 from edgeinfer.model.shapes import ShapeMismatch, output_shape
 from edgeinfer.model.tensors import Tensor

@@ -9,9 +9,10 @@ Source: names and codes from enum BuiltinOperator, `schema.fbs` version 3 of ten
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
+
+from edgeinfer.frozen import dataclass
 
 Engine = Literal["litert", "tflite-runtime", "tensorflow"]
 

@@ -6,8 +6,8 @@ Only what leaves no doubt is recognized; everything else stays "tensors", and th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
+from edgeinfer.frozen import replace
 from edgeinfer.model.schema import Subgraph
 from edgeinfer.model.specs import OutputSpec, Role, Task
 

@@ -10,9 +10,9 @@ Source: `schema.fbs` version 3 of tensorflow/tensorflow.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 from edgeinfer.errors import DamagedModelError
+from edgeinfer.frozen import dataclass, field
 from edgeinfer.model.flatbuffer import FlatBuffer, Table
 from edgeinfer.model.ops import CUSTOM_CODE, builtin_name
 from edgeinfer.model.options import Value, read_options
@@ -49,6 +49,7 @@ class Operator:
         outputs: Tensor indices.
         options_type: Which options the file has for it, by the number of `options.FIELDS`; 0 for none.
         options: Their fields by name.
+        custom_options: What a custom op has instead, as its maker packed it; None where there is nothing.
     """
 
     index: int
@@ -59,6 +60,7 @@ class Operator:
     outputs: tuple[int, ...]
     options_type: int
     options: Mapping[str, Value]
+    custom_options: memoryview | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,11 +235,13 @@ def _operator(table: Table, index: int, op_codes: Sequence[OpCode], tensors: int
         ("intermediates", table.integers(8), -1),
     ):
         _in_range(indices, lowest, tensors, f"operator {index} ({code.op}), {what}")
-    table.blob(5)
+    custom = table.blob(5)
     table.integers(7, "B")
-    custom_end = table.integer(9, "Q") + table.integer(10, "Q")
-    if custom_end > len(table.buffer.data):
-        raise impossible(f"operator {index} ({code.op}), custom options", f"end at byte {custom_end}")
+    far, size = table.integer(9, "Q"), table.integer(10, "Q")
+    if far + size > len(table.buffer.data):
+        raise impossible(f"operator {index} ({code.op}), custom options", f"end at byte {far + size}")
+    if far > 1:  # files above 2 GB keep them behind the tables
+        custom = memoryview(table.buffer.data)[far : far + size]
     options_type = table.integer(3, "B")
     options_table = table.table(4)
     options = {} if options_table is None else read_options(options_table, options_type)
@@ -251,6 +255,7 @@ def _operator(table: Table, index: int, op_codes: Sequence[OpCode], tensors: int
         outputs,
         options_type if options_table else 0,
         options,
+        custom or None,
     )
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
 from edgeinfer.errors import MetadataError
+from edgeinfer.frozen import dataclass, field
+from edgeinfer.model.choice import one_of
 
 if TYPE_CHECKING:
     from edgeinfer.model.heads import DetectionHead
@@ -32,16 +33,6 @@ Activation = Literal["softmax", "sigmoid", "none"]
 SCHEMA = 1
 JSON_NAME = "edgeinfer.json"
 LABELS_NAME = "labels.txt"
-
-
-def one_of(what: str, value: object, allowed: tuple[object, ...]) -> None:
-    """Refuse a value that is not one of those allowed; `what` is its name in the error."""
-    if value not in allowed:
-        raise MetadataError(
-            f"`{what}` has a value that is not known.",
-            received=repr(value),
-            expected=", ".join(f'"{one}"' for one in allowed),
-        )
 
 
 @dataclass(frozen=True, slots=True)

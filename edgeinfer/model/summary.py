@@ -6,9 +6,10 @@ import gzip
 import json
 import math
 from collections import Counter
-from dataclasses import asdict, dataclass, field
 
+from edgeinfer.frozen import dataclass, field
 from edgeinfer.model.metadata import InputSpec, ModelMetadata, OutputSpec, read
+from edgeinfer.model.payload import Layer, Payload, payloads
 from edgeinfer.model.schema import Operator, Subgraph, parse
 
 # Where an op keeps what was trained: input places of weights and biases. A constant anywhere else (axes,
@@ -50,7 +51,8 @@ class Summary:
         macs: Multiply-accumulates of one run: convolutions, dense layers and matrix products; each operator once,
             loops too.
         size_bytes: Of the file.
-        min_runtime_version: As the converter says it, or None.
+        min_runtime_version: Of TFLite, as the converter says it, or None.
+        edgetpu: What each op holds that was compiled for the Edge TPU; empty in a file that was not.
         metadata: All that the file says of itself.
     """
 
@@ -61,6 +63,7 @@ class Summary:
     macs: int
     size_bytes: int
     min_runtime_version: str | None
+    edgetpu: tuple[Payload, ...]
     metadata: ModelMetadata
     _data: bytes = field(repr=False, compare=False)
 
@@ -71,6 +74,8 @@ class Summary:
 
     def to_json(self) -> dict[str, object]:
         """Return what `edgeinfer inspect --json` prints."""
+        from dataclasses import asdict
+
         metadata = asdict(self.metadata)
         inputs, outputs = metadata.pop("inputs"), metadata.pop("outputs")
         return {
@@ -82,7 +87,7 @@ class Summary:
             "bytes": self.size_bytes,
             "metadata": metadata,
             "min_runtime_version": self.min_runtime_version,
-            "edgetpu": None,
+            "edgetpu": _edgetpu_json(self.edgetpu) if self.edgetpu else None,
         }
 
     def __str__(self) -> str:
@@ -99,6 +104,8 @@ class Summary:
         # The converter's own claim: the ops' versions below decide.
         said = f"minimum runtime {lowest} (as the converter wrote it)" if lowest else "minimum runtime not stated"
         lines.append(f"runtime   {said}")
+        for payload in self.edgetpu:
+            lines.extend(f"edgetpu   {line}" for line in _edgetpu_lines(payload))
         lines.extend(f"op        {one.count:4d} x {one.op} v{one.version}" for one in self.ops)
         return "\n".join(lines)
 
@@ -127,6 +134,7 @@ def summarize(data: bytes) -> Summary:
         macs=sum(_macs(graph, one) for graph in model.subgraphs for one in graph.operators),
         size_bytes=len(data),
         min_runtime_version=model.min_runtime_version,
+        edgetpu=payloads(model),
         metadata=metadata,
         _data=data,
     )
@@ -165,6 +173,33 @@ def _macs(graph: Subgraph, operator: Operator) -> int:
     if operator.op == "BATCH_MATMUL" and first.shape:
         return output.elements * first.shape[-2 if operator.options.get("transpose_x") else -1]
     return 0
+
+
+def _edgetpu_json(held: tuple[Payload, ...]) -> dict[str, object]:
+    return {
+        "min_runtime_version": max(one.min_runtime_version for one in held),
+        "cached_bytes": sum(one.cached_bytes for one in held),
+        "streamed_bytes": sum(one.streamed_bytes for one in held),
+        "instruction_bytes": sum(one.instruction_bytes for one in held),
+        "ops": [one.to_json() for one in held],
+    }
+
+
+def _edgetpu_lines(one: Payload) -> list[str]:
+    """Say what a compiled op needs. The compiler's log counts more on the chip: it rounds up, and the file does not."""
+    return [
+        f"op {one.operator} is compiled, for runtime version {one.min_runtime_version} or later (libedgetpu)",
+        f"parameters: at least {one.cached_bytes / 1024:.1f} KiB kept on the chip, "
+        f"{one.streamed_bytes / 1024:.1f} KiB sent with each inference; "
+        f"instructions {one.instruction_bytes / 1024:.1f} KiB, scratch memory {one.scratch_bytes / 1024:.1f} KiB",
+        *(f"takes {_layer_line(layer)}" for layer in one.inputs),
+        *(f"gives {_layer_line(layer)}" for layer in one.outputs),
+    ]
+
+
+def _layer_line(one: Layer) -> str:
+    scale = f", scale {one.scale:.6g}, zero point {one.zero_point}" if one.scale else ""
+    return f"`{one.name}` {one.y}x{one.x}x{one.z} {one.dtype}{scale}"
 
 
 def _tensor_line(one: InputSpec | OutputSpec) -> str:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from edgeinfer.errors import DamagedModelError
+from edgeinfer.frozen import dataclass, field
 from edgeinfer.model.flatbuffer import Table
 
 # No device that this library is for holds more; damage in a shape ends here and not in an allocation.

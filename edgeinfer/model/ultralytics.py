@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Literal
 
+from edgeinfer.frozen import dataclass, replace
 from edgeinfer.model.heads import DetectionHead
 from edgeinfer.model.label_rule import fitting_outputs
 from edgeinfer.model.specs import InputSpec, ModelMetadata, Normalization, OutputSpec, Resize, Task

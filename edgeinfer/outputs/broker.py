@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
 from edgeinfer.errors import InputError
+from edgeinfer.frozen import dataclass, field
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883}  # Source: IANA's register of ports, "mqtt" and "secure-mqtt"
 _EXPECTED = "mqtt://[USER:PASSWORD@]HOST[:PORT][/TOPIC], or mqtts:// for TLS"

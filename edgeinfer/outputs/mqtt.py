@@ -6,6 +6,7 @@ import logging
 import math
 import threading
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
 from typing import Any
@@ -20,7 +21,8 @@ from edgeinfer.outputs.message import dumps, message, utc
 _MOST_UNSENT = 20
 _KEEPALIVE_S = 15
 _LONGEST_PAUSE_S = 30
-_CLOSE_S = 2.0
+# A broker that hangs must not hold up the end: twice this, at most.
+_CLOSE_S = 0.4
 
 
 class Mqtt:
@@ -65,6 +67,8 @@ class Mqtt:
         self._connected = self._closed = False
         # Why there is no connection, in the broker's words; set by paho's thread.
         self._refusal = ""
+        self._ending = threading.Event()
+        self._followed = False
         self._client = self._open_client()
         self._connect(timeout_s)
 
@@ -90,7 +94,7 @@ class Mqtt:
         if self._closed:
             raise DeviceError("This connection to an MQTT broker is closed.", received=str(self._broker))
         now = monotonic()
-        if self._connected and now - self._status_at >= self._status_s:
+        if not self._followed and self._connected and now - self._status_at >= self._status_s:
             self._status_at = now
             self._send_status("online", shown.status)
         if now - self._frame_at < self._every_s:
@@ -105,11 +109,28 @@ class Mqtt:
             self._unsent.append(self._client.publish(topic, dumps(message(shown, (name,))), qos=0))
         return True
 
+    def follow(self, status: Callable[[], Status]) -> None:
+        """Ask a loop how it is doing, frames or not: only so do listeners learn that a camera is gone.
+
+        Args:
+            status: `Live.status` of the loop whose frames are written here; called in a thread of its own.
+        """
+        self._followed = True
+
+        def say() -> None:
+            while not self._ending.wait(self._status_s):
+                if self._connected:
+                    with suppress(RuntimeError, ValueError):  # paho's words for a connection that has just gone
+                        self._send_status("online", status())
+
+        threading.Thread(target=say, name="edgeinfer mqtt status", daemon=True).start()
+
     def close(self) -> None:
-        """Say that this machine is offline, and end the connection; takes a few seconds at most."""
+        """Say that this machine is offline, and end the connection; takes a second at most."""
         if self._closed:
             return
         self._closed = True
+        self._ending.set()
         if self._connected:
             with suppress(RuntimeError, ValueError):  # paho's words for a connection that has just gone
                 self._send_status("offline").wait_for_publish(_CLOSE_S)

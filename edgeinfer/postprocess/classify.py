@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeinfer.errors import InputError, MetadataError, ModelError, WrongTaskError
+from edgeinfer.frozen import replace
 from edgeinfer.model.label_rule import class_count
 from edgeinfer.model.metadata import ModelMetadata, OutputSpec
 from edgeinfer.preprocess.geometry import View

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeinfer.errors import InputError, MetadataError, ModelError, close_name
+from edgeinfer.frozen import dataclass
 from edgeinfer.model.heads import DetectionHead
 from edgeinfer.model.label_rule import without_background
 from edgeinfer.model.specs import ModelMetadata, Role
@@ -92,14 +92,14 @@ def detection_post(
     metadata: ModelMetadata,
     *,
     labels: Sequence[str] | None = None,
-    options: DetectionOptions = DetectionOptions(),
+    options: DetectionOptions | None = None,
 ) -> Callable[[Tensors, View], Detections]:
     """Return what makes `Detections` of a model's outputs: letterbox, crop or region undone, boxes clipped.
 
     Args:
         metadata: What the file says of itself.
         labels: Names of the classes; None takes the file's.
-        options: Thresholds, suppression, and the head where the file does not show it.
+        options: Thresholds, suppression, and the head where the file does not show it; None is `DetectionOptions()`.
 
     Returns:
         A function of the outputs and of where the picture lies in the tensor. Its boxes are sorted by falling
@@ -113,6 +113,7 @@ def detection_post(
     """
     if isinstance(labels, str):
         raise MetadataError("`labels` is one text.", received=repr(labels)[:80], expected="a sequence of names")
+    options = options or DetectionOptions()
     names = tuple(str(one) for one in labels) if labels is not None else _labels(metadata)
     found = find_head(metadata, options.head, len(names))
     if found.head.kind == "finished" and names:

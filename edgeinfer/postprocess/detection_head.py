@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 
 from edgeinfer.errors import MetadataError, WrongTaskError
+from edgeinfer.frozen import dataclass, replace
 from edgeinfer.model.heads import DetectionHead, Unit
 from edgeinfer.model.specs import InputSpec, ModelMetadata, OutputSpec, Role
 from edgeinfer.postprocess.yolo_layout import Layout, yolo_layout

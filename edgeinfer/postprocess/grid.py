@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeinfer.frozen import dataclass
 from edgeinfer.preprocess import libraries
 from edgeinfer.preprocess.geometry import Size, View
 

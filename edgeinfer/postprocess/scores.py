@@ -7,13 +7,13 @@ A comparison of stored integers then decides as dequantizing everything and comp
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeinfer.errors import MetadataError, ModelError
+from edgeinfer.frozen import dataclass
 from edgeinfer.model.specs import OutputSpec
 from edgeinfer.quantization import dequantize
 

@@ -16,13 +16,13 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgeinfer.errors import InputError
+from edgeinfer.frozen import dataclass
 from edgeinfer.model.metadata import Filter, Resize
 from edgeinfer.preprocess import libraries
 from edgeinfer.preprocess.image import Image

@@ -10,13 +10,13 @@ import base64
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeinfer.frozen import dataclass
 from edgeinfer.model.metadata import InputSpec, Normalization, Resize
 from edgeinfer.preprocess.image import Image, read_image
 from edgeinfer.preprocess.tensor import Preprocessor

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from edgeinfer.errors import InputError
+from edgeinfer.frozen import dataclass
 from edgeinfer.preview.address import Address
 from edgeinfer.preview.http import Request
 

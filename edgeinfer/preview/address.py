@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgeinfer.errors import InputError, OutputError
+from edgeinfer.frozen import dataclass
 
 if TYPE_CHECKING:
     import socket

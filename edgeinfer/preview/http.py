@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from edgeinfer.frozen import dataclass
 
 HEAD_END = b"\r\n\r\n"
 # Chromium's own requests to this page have 700 bytes; a token or foreign cookies of the same host come on top.

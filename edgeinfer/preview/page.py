@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from edgeinfer.live.shown import Shown, Status
     from edgeinfer.preview.server import Server
 
-_ENDING_S = 5.0
+_ENDING_S = 0.5
 
 
 class Page:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import monotonic, monotonic_ns
 
 import numpy as np
 
 from edgeinfer.errors import OutputError
+from edgeinfer.frozen import dataclass
 from edgeinfer.live.shown import Shown
 from edgeinfer.preprocess import libraries
 from edgeinfer.preprocess.geometry import resize_into

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
+from edgeinfer.frozen import dataclass
 from edgeinfer.live.shown import Status
 from edgeinfer.preview.access import Access
 from edgeinfer.preview.figures import answers_of, figures, plain_json

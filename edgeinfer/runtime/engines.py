@@ -10,25 +10,29 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeinfer.errors import (
     DamagedModelError,
+    DeviceError,
     EdgeInferError,
     InputError,
     MissingDependencyError,
     UnsupportedOpError,
     close_name,
 )
+from edgeinfer.frozen import dataclass
+
+if TYPE_CHECKING:
+    import ctypes
 
 EngineName = Literal["litert", "tflite-runtime", "tensorflow"]
 
@@ -139,8 +143,66 @@ def install_line(name: EngineName | None = None) -> str:
     return "pip install ai-edge-litert"
 
 
+class Delegate(Protocol):
+    """A loaded delegate, as the engine's own `load_delegate` returns it; it must outlive its interpreters."""
+
+
+def load_library(library: str) -> ctypes.PyDLL:
+    """Load a delegate's library into this process.
+
+    A library of another ABI can end the process already here: call it in a child.
+
+    Args:
+        library: A path, or a name that the system's loader finds, such as "libedgetpu.so.1".
+
+    Raises:
+        MissingDependencyError: It, or a library that it needs, is not there; `received` is what the loader says.
+        DeviceError: It is no delegate.
+    """
+    import ctypes
+
+    try:
+        symbols = ctypes.PyDLL(library)
+    except OSError as error:
+        raise MissingDependencyError(f"The library `{library}` cannot be loaded.", received=str(error)) from error
+    if not all(hasattr(symbols, f"tflite_plugin_{name}_delegate") for name in ("create", "destroy")):
+        raise DeviceError(f"`{library}` is not a TFLite delegate.", received="it has no tflite_plugin_create_delegate")
+    return symbols
+
+
+def load_delegate(engine: Engine, library: str, options: Mapping[str, str] | None = None) -> Delegate:
+    """Load a delegate's library and let it make its delegate.
+
+    A device that does not answer can stop this process, and a library end it: call it in a child.
+
+    Args:
+        engine: From `find_engine`.
+        library: As `load_library`.
+        options: Handed to the delegate as texts, such as {"device": "usb:0"}.
+
+    Raises:
+        MissingDependencyError: As `load_library`, or the engine cannot run here.
+        DeviceError: It is no delegate, or it refused to make one: then `received` holds its own words, "" where it
+            gives no reason.
+    """
+    module = import_engine(engine)
+    # Looked at first: an engine that fails half-way leaves an object whose end writes an AttributeError on stderr.
+    load_library(library)
+    load = module.experimental.load_delegate if engine.name == "tensorflow" else module.load_delegate
+    try:
+        return cast(Delegate, load(library, dict(options or {})))
+    except ValueError as error:  # "Failed to load delegate from LIBRARY" and, on the next line, the reason, if any
+        reason = " ".join(str(error).partition("\n")[2].split())
+        raise DeviceError(f"The delegate in `{library}` refuses to start.", received=reason) from error
+
+
 def open_interpreter(
-    engine: Engine, model: Path | bytes, *, threads: int = 1, default_delegates: bool = True
+    engine: Engine,
+    model: Path | bytes,
+    *,
+    threads: int = 1,
+    default_delegates: bool = True,
+    delegate: Delegate | None = None,
 ) -> Interpreter:
     """Load a model, allocate its tensors, and return the interpreter.
 
@@ -149,10 +211,12 @@ def open_interpreter(
         model: A path is mapped into memory and shared between interpreters of one file; bytes are private.
         threads: For the engine's own pool.
         default_delegates: False leaves XNNPACK out, for a graph that it refuses.
+        delegate: From `load_delegate`; it takes the ops that it knows.
 
     Raises:
         UnsupportedOpError: The engine does not know an op, or this version of it.
         DamagedModelError: The engine refuses the file for another reason.
+        DeviceError: The delegate refuses the file.
         MissingDependencyError: The engine cannot run beside the installed NumPy.
     """
     module = import_engine(engine)
@@ -163,6 +227,8 @@ def open_interpreter(
         arguments["model_path"] = str(model)
     if not default_delegates:
         arguments["experimental_op_resolver_type"] = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    if delegate is not None:
+        arguments["experimental_delegates"] = [delegate]
     try:
         with _deprecation_silenced(engine):
             interpreter = cast(Interpreter, module.Interpreter(**arguments))
@@ -180,9 +246,26 @@ def engine_error(text: str, engine: Engine) -> EdgeInferError:
         return UnsupportedOpError(
             f"{engine.name} {engine.version} cannot run {missing[1]} in version {missing[2]}.",
             received=said,
-            next_step="Convert the model again with `edgeinfer-convert --target raspberrypi`, or install LiteRT.",
+            next_step="Convert the model again with `edgeinfer-convert --target raspberrypi-tflite`, or install "
+            "LiteRT.",
+        )
+    newer = re.search(r"requires runtime version \((\d+)\).*this runtime version \((\d+)\)", said)
+    if newer:
+        return old_runtime_error(int(newer[1]), int(newer[2]), said)
+    if "EdgeTpuDelegateForCustomOp" in said:
+        return DeviceError(
+            "The Edge TPU's library refuses the file.",
+            received=said,
+            next_step="sudo apt install --only-upgrade libedgetpu1-std  # or compile the model again",
         )
     custom = re.search(r"unresolved custom op: ([\w-]+)", said)
+    if custom and custom[1] == "edgetpu-custom-op":
+        return UnsupportedOpError(
+            f"{engine.name} {engine.version} does not know the custom op `edgetpu-custom-op`: the file was compiled "
+            "for an Edge TPU.",
+            received=said,
+            next_step='Pass `device="edgetpu"`, or use the file that it was compiled from.',
+        )
     if custom:
         return UnsupportedOpError(
             f"{engine.name} {engine.version} does not know the custom op `{custom[1]}`.",
@@ -190,6 +273,22 @@ def engine_error(text: str, engine: Engine) -> EdgeInferError:
             next_step="Convert the model without custom ops, or load the delegate that brings this one.",
         )
     return DamagedModelError(f"{engine.name} {engine.version} refuses the file.", received=said)
+
+
+def old_runtime_error(needed: int, runtime: int, received: str) -> DeviceError:
+    """Return the error for a file that asks for a newer Edge TPU runtime (libedgetpu) than there is.
+
+    Args:
+        needed: Lowest runtime version that the file asks for.
+        runtime: The version that is there.
+        received: Who says so, in its own words.
+    """
+    return DeviceError(
+        f"The file was compiled for Edge TPU runtime {needed} and later, and this is runtime {runtime}.",
+        received=received,
+        next_step="sudo apt install --only-upgrade libedgetpu1-std  # or compile the model again: "
+        f"edgetpu_compiler -m {runtime} MODEL.tflite",
+    )
 
 
 @contextmanager

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinfer.errors import DamagedModelError, DeviceError, EdgeInferError, InputError, close_name, naming
+from edgeinfer.errors import DamagedModelError, DeviceError, EdgeInferError, InputError, naming
 from edgeinfer.files import read_bytes, sha256
 from edgeinfer.model.check import check
 from edgeinfer.model.metadata import InputSpec, ModelMetadata, OutputSpec, read
 from edgeinfer.model.ops import ceilings
 from edgeinfer.quantization import dequantize
-from edgeinfer.runtime.engines import Engine, Interpreter, engine_error, find_engine, open_interpreter
+from edgeinfer.runtime.engines import Engine, Interpreter, find_engine
 from edgeinfer.runtime.own_input import stored_input
+from edgeinfer.runtime.placement import chosen_device, chosen_threads, open_on_cpu
 from edgeinfer.runtime.trial import try_first
 
-# Hardware that people name and that is no slip of the pen.
-_OTHER_DEVICES = ("edgetpu", "gpu", "npu", "tpu")
+if TYPE_CHECKING:
+    from edgeinfer.runtime.edgetpu.guard import Faults, Guard
+    from edgeinfer.runtime.edgetpu.settings import EdgeTpuOptions
 
 
 class Runtime:
@@ -30,10 +31,15 @@ class Runtime:
 
     Args:
         model: Path of a `.tflite` file, or its bytes.
-        device: "cpu". None reads `EDGEINFER_DEVICE`, else "cpu".
+        device: "cpu", or an Edge TPU: "edgetpu" (any), "edgetpu:usb", "edgetpu:pci:0", ... None reads
+            `EDGEINFER_DEVICE`, else "cpu".
         threads: None reads `EDGEINFER_THREADS`, else all cores that this process may use.
         engine: "litert", "tflite-runtime" or "tensorflow". None reads `EDGEINFER_ENGINE`, else the best installed.
-        trial: Run the file once in a child process first. None does so for engines that do not verify files.
+        trial: Run the file once in a child process first. None does so for engines that do not verify files. On an
+            Edge TPU the model runs in a process of its own anyhow.
+        fallback: For an Edge TPU: the file that was compiled. It checks the device's answers, runs on the CPU where the
+            device fails for good, and says what the compiled file no longer does. None ends in an error then.
+        edgetpu: How an Edge TPU is watched; None is `EdgeTpuOptions()`.
 
     Raises:
         InputFileError: There is no such file.
@@ -41,14 +47,21 @@ class Runtime:
         UnsupportedOpError: The engine does not know an op, or this version of it.
         MetadataError: The file contradicts itself.
         InputError: There is no engine or device of this name, or `threads` is out of range.
-        DeviceError: The device is not there.
-        MissingDependencyError: No engine is installed.
+        DeviceError: The device is not there, or fails its first check.
+        MissingDependencyError: No engine is installed, or the Edge TPU's library is not.
 
-    An interpreter belongs to one thread at a time; make one `Runtime` per thread.
+    An interpreter belongs to one thread at a time; make one `Runtime` per thread. One on an Edge TPU holds a process
+    and the device: `close` it, or use it in a `with` statement.
+
+    Attributes:
+        device: Where it runs, in one spelling: "cpu", "edgetpu:usb:0".
 
     Example:
         runtime = Runtime("depth.tflite", threads=4)
         depth = runtime(image)["depth"]
+
+        with Runtime("depth_edgetpu.tflite", device="edgetpu", fallback="depth.tflite") as runtime:
+            depth = runtime(image)["depth"]
     """
 
     def __init__(
@@ -59,23 +72,36 @@ class Runtime:
         threads: int | None = None,
         engine: str | None = None,
         trial: bool | None = None,
+        fallback: str | Path | bytes | None = None,
+        edgetpu: EdgeTpuOptions | None = None,
     ) -> None:
         started = time.perf_counter()
         self.path = None if isinstance(model, bytes) else Path(model)
-        self.device = _device(device)
-        self.threads = _threads(threads)
+        address = chosen_device(device)
+        self.device = "cpu" if address is None else str(address)
+        self.threads = chosen_threads(threads)
         stamp = _stamp(self.path)
         data = model if isinstance(model, bytes) else read_bytes(model)
         self.sha256 = sha256(data)
         self.size_bytes = len(data)
         self.engine: Engine = find_engine(engine)
         source = data if self.path is None else self.path
-        with naming(self.path):
-            file = check(data, ceilings(self.engine.name, self.engine.version))
-            self.metadata: ModelMetadata = read(file)
-            if trial if trial is not None else not self.engine.verifies:
-                try_first(source, sha256=self.sha256, engine=self.engine)
-            self._interpreter = self._open(source)
+        self._guard: Guard | None = None
+        self._interpreter: Interpreter
+        if address is None:
+            _refuse_without_device(fallback, edgetpu)
+            with naming(self.path):
+                file = check(data, ceilings(self.engine.name, self.engine.version))
+                self.metadata: ModelMetadata = read(file)
+                if trial if trial is not None else not self.engine.verifies:
+                    try_first(source, sha256=self.sha256, engine=self.engine)
+                self._interpreter = open_on_cpu(source, self.engine, threads=self.threads)
+        else:
+            from edgeinfer.runtime.edgetpu.open import Ask, open_on_edgetpu
+
+            ask = Ask(address, self.engine, self.threads, fallback, edgetpu)
+            self._guard, self.metadata = open_on_edgetpu(source, data, ask)
+            self._interpreter = self._guard
         if _stamp(self.path) != stamp:
             raise DamagedModelError(
                 "The file changed while it was loaded: what was checked is not what the engine has.",
@@ -115,6 +141,34 @@ class Runtime:
                 next_step="Use `inputs` and call with each.",
             )
         return self.inputs[0]
+
+    @property
+    def faults(self) -> Faults:
+        """What went wrong with the device since the model was loaded; all zero on the CPU."""
+        if self._guard is not None:
+            return self._guard.faults
+        from edgeinfer.runtime.edgetpu.guard import Faults
+
+        return Faults()
+
+    @property
+    def on_fallback(self) -> bool:
+        """Whether the CPU twin answers, because the device has failed for good."""
+        return self._guard is not None and self._guard.faults.on_fallback
+
+    def close(self) -> None:
+        """Let go of an Edge TPU and end the model's process; may be called more than once.
+
+        A model on the CPU holds neither, and nothing happens.
+        """
+        if self._guard is not None:
+            self._guard.close()
+
+    def __enter__(self) -> Runtime:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     @property
     def interpreter(self) -> Interpreter:
@@ -195,10 +249,12 @@ class Runtime:
         """Run the model on what lies in its input tensors.
 
         Raises:
-            DeviceError: The engine fails while it runs.
+            DeviceError: The engine fails while it runs, or the device does for good and there is no twin.
         """
         try:
             self._interpreter.invoke()
+        except EdgeInferError:
+            raise
         except (ValueError, RuntimeError) as error:
             is_held = "reference" in str(error)  # what every engine says of views that are still alive
             raise DeviceError(
@@ -217,24 +273,6 @@ class Runtime:
     def tensors(self) -> Tensors:
         """The outputs of the latest `invoke`, read when asked for."""
         return self._outputs
-
-    def _open(self, source: Path | bytes) -> Interpreter:
-        try:
-            return open_interpreter(self.engine, source, threads=self.threads)
-        except EdgeInferError as first:
-            if "delegate" not in first.received.lower() and "xnnpack" not in first.received.lower():
-                raise
-            # XNNPACK refuses some int8 graphs that the engine's own kernels run.
-            try:
-                interpreter = open_interpreter(self.engine, source, threads=self.threads, default_delegates=False)
-            except EdgeInferError:
-                raise engine_error(first.received, self.engine) from first
-            import logging  # 2 ms that only this rare case needs
-
-            logging.getLogger(__name__).warning(
-                "XNNPACK refuses this model; it runs on the engine's slower built-in kernels."
-            )
-            return interpreter
 
     def __repr__(self) -> str:
         """Return the file, engine and threads."""
@@ -318,31 +356,16 @@ def _stamp(path: Path | None) -> tuple[int, ...]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _device(device: str | None) -> str:
-    chosen = device or os.environ.get("EDGEINFER_DEVICE") or "cpu"
-    if chosen == "cpu":
-        return chosen
-    received = f'device="{chosen}"' if device else f'EDGEINFER_DEVICE="{chosen}"'
-    if chosen.split(":")[0] in _OTHER_DEVICES:
-        raise DeviceError("This version runs models on the CPU only.", received=received, expected='device="cpu"')
-    raise InputError(
-        "This device is not known.", received=received, expected='"cpu"', next_step=close_name(chosen, ["cpu"])
-    )
+def _refuse_without_device(fallback: object, edgetpu: object) -> None:
+    """Refuse what is said of a device where there is none: a slip that would cost the twin or a deadline silently.
 
-
-def _threads(threads: int | None) -> int:
-    name = "threads"
-    if threads is None:
-        text = os.environ.get("EDGEINFER_THREADS")
-        if not text:
-            return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        try:
-            threads = int(text)
-        except ValueError as error:
+    Raises:
+        InputError: One of them is given.
+    """
+    for name, value in (("fallback", fallback), ("edgetpu", edgetpu)):
+        if value is not None:
             raise InputError(
-                "`EDGEINFER_THREADS` is no whole number.", received=repr(text), expected="1 to 256"
-            ) from error
-        name = "EDGEINFER_THREADS"
-    if not 1 <= threads <= 256:
-        raise InputError(f"`{name}` is out of range.", received=str(threads), expected="1 to 256")
-    return threads
+                f"`{name}` is for a model on an Edge TPU.",
+                received=f'`{name}` with device="cpu"',
+                next_step='Say `device="edgetpu"`, or leave it away.',
+            )

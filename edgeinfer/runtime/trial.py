@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeinfer.errors import DamagedModelError, DeviceError, EdgeInferError
+from edgeinfer.runtime.child import child_environment
 from edgeinfer.runtime.engines import Engine, engine_error, find_engine, import_engine, open_interpreter
 
 TIMEOUT_S = 60.0
@@ -90,14 +91,10 @@ def _run_child(path: Path, engine: Engine, timeout_s: float, folder: str) -> Non
     import signal
     import subprocess
 
-    package_root = str(Path(__file__).resolve().parents[2])
-    # `-m` puts the current folder in front of the search, and a downloaded `numpy.py` must not run: so the child
-    # works in a folder of its own, and what was given relative to ours is made absolute.
-    given = [str(Path(part).absolute()) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
     try:
         child = subprocess.run(
             [sys.executable, "-m", "edgeinfer.runtime.trial", str(path), engine.name],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([package_root, *given])},
+            env=child_environment(),
             cwd=folder,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -143,7 +140,8 @@ def _is_there(mark: Path) -> bool:
         return False
 
 
-def _limit_child() -> None:
+def limit_child() -> None:
+    """Take core files and more than 4 GiB of memory from this process: what a damaged file could ask for."""
     try:
         import resource
     except ImportError:  # not a Unix system
@@ -157,7 +155,7 @@ def _limit_child() -> None:
 def main(arguments: list[str]) -> int:
     """Load, allocate and invoke once: the child's whole life. Returns 9 where the engine refuses in words."""
     path, engine_name = arguments
-    _limit_child()
+    limit_child()
     try:
         interpreter = open_interpreter(find_engine(engine_name), Path(path))
         random = np.random.default_rng(0)

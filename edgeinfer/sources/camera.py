@@ -125,6 +125,11 @@ class Camera:
         """How many frames were left out because they could not be decoded."""
         return self._way.damaged
 
+    @property
+    def dropped(self) -> int:
+        """How many frames went by before anybody read them; a file that waits drops none."""
+        return self._way.dropped
+
     def read(self) -> Frame | None:
         """Wait for the next frame and return it; None after the last of a file, and after `close`.
 

@@ -6,11 +6,11 @@ import os
 import re
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from edgeinfer.errors import InputError, InputFileError, close_name
+from edgeinfer.frozen import dataclass
 from edgeinfer.sources.address import without_password
 from edgeinfer.sources.devices import find_cameras, node_name
 from edgeinfer.sources.reader import FileReader, Reader, Wanted
@@ -150,7 +150,7 @@ def _file(text: str, wanted: Wanted) -> FileSource:
         raise _nowhere(path, error) from error
     if stat.S_ISDIR(kind):
         return _pictures(str(path), text, wanted)
-    from edgeinfer.dataset import PICTURES
+    from edgeinfer.files import PICTURES
     from edgeinfer.sources.folder import FolderReader
     from edgeinfer.sources.video import KINDS, VideoReader
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
+
+from edgeinfer.frozen import dataclass
 
 # On Debian and Raspberry Pi OS video devices belong to this group; it counts from the next login on.
 GROUP_LINE = "sudo usermod -aG video $USER"
@@ -85,22 +86,6 @@ def say_cameras(cameras: tuple[FoundCamera, ...]) -> str:
 def node_name(number: int, root: str | Path = "/") -> str:
     """Return the driver's name of `/dev/video<number>`, or ""."""
     return _read(Path(root) / _CLASS / f"video{number}" / "name")
-
-
-def holders(device: str, root: str | Path = "/") -> tuple[str, ...]:
-    """Return which processes have a device open, e.g. "motion (612)", as far as this user may see it."""
-    wanted = os.path.realpath(device)
-    found = []
-    for link in Path(root).glob("proc/[0-9]*/fd/*"):
-        try:
-            if os.readlink(link) != wanted:  # noqa: PTH115 - Path.readlink makes a path of each of thousands
-                continue
-        except OSError:  # the process has ended, or is somebody else's
-            continue
-        process = link.parents[1]
-        if process.name != str(os.getpid()):
-            found.append(f"{_read(process / 'comm') or 'process'} ({process.name})")
-    return tuple(dict.fromkeys(found))
 
 
 def _numbers(place: Path) -> list[int]:

@@ -7,6 +7,7 @@ from threading import Condition, Event, Thread, current_thread
 from time import monotonic
 
 from edgeinfer.errors import DeviceError, EdgeInferError
+from edgeinfer.preprocess.libraries import opencv
 from edgeinfer.sources.choose import LiveSource
 from edgeinfer.sources.darkness import Darkness
 from edgeinfer.sources.frame import Frame
@@ -36,6 +37,10 @@ class Feed:
 
     Raises:
         EdgeInferError: It cannot be opened, or not in time.
+
+    Attributes:
+        damaged: How many frames could not be decoded.
+        dropped: How many frames a newer one has replaced before anybody took them.
     """
 
     def __init__(self, source: LiveSource, *, patience_s: float, reconnect_s: float | None) -> None:
@@ -52,7 +57,7 @@ class Feed:
         self._lost = ""
         self._begun = self._latest = monotonic()
         self._darkness = Darkness()
-        self.damaged = 0
+        self.damaged = self.dropped = 0
         self._thread = Thread(target=self._run, name="edgeinfer camera", daemon=True)
         self._thread.start()
         try:
@@ -132,6 +137,8 @@ class Feed:
     def _run(self) -> None:
         wait_s, lost_at = _FIRST_WAIT_S, None
         try:
+            opencv()  # loading it can take seconds on a small device, and they are not the camera's
+            self._begun = monotonic()
             while not self._closed.is_set():
                 before = self._number
                 reason = self._read_until_lost()
@@ -187,6 +194,7 @@ class Feed:
         self._lost = ""
         with self._changed:
             self._seen = True
+            self.dropped += self._frame is not None
             self._frame = Frame(pixels, self._number, taken_ns, reader.name)
             self._changed.notify_all()
         return True

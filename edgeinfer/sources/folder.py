@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from glob import glob
 from pathlib import Path
 
-from edgeinfer.dataset import PICTURES
 from edgeinfer.errors import InputFileError
+from edgeinfer.files import PICTURES
 from edgeinfer.preprocess.image import Image, read_image
 from edgeinfer.sources.reader import Wanted
 

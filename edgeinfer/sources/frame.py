@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeinfer.frozen import dataclass
 from edgeinfer.preprocess.image import Image
 
 
@@ -51,6 +51,11 @@ class FrameSource(Protocol):
     @property
     def trouble(self) -> str:
         """What is wrong at the moment, one sentence, e.g. that the camera is gone; "" when all is well."""
+        ...
+
+    @property
+    def dropped(self) -> int:
+        """How many frames went by before they were read; 0 where all of them are read."""
         ...
 
     def read(self) -> Frame | None:

@@ -20,6 +20,9 @@ class Playback:
 
     Raises:
         EdgeInferError: It cannot be opened.
+
+    Attributes:
+        dropped: How many frames were left out because their time had passed.
     """
 
     trouble = ""
@@ -35,6 +38,7 @@ class Playback:
         self._round_ns = self._at_ns = 0
         self._in_round = 0
         self._damaged = 0
+        self.dropped = 0
 
     @property
     def fps(self) -> float:
@@ -94,6 +98,7 @@ class Playback:
             at_ns = self._next()
             if at_ns is None:
                 return None
+            self.dropped += 1
             behind -= 1
         early_ns = self._start_ns + at_ns - monotonic_ns()
         if early_ns < -interval_ns:

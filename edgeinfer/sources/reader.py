@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import isfinite
 from typing import Protocol
 
 from edgeinfer.errors import InputError
+from edgeinfer.frozen import dataclass
 from edgeinfer.preprocess.image import Image
 
 

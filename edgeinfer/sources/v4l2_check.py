@@ -11,7 +11,8 @@ import struct
 from pathlib import Path
 
 from edgeinfer.errors import DeviceError, EdgeInferError, InputError
-from edgeinfer.sources.devices import GROUP_LINE, find_cameras, holders, say_cameras
+from edgeinfer.holders import holders
+from edgeinfer.sources.devices import GROUP_LINE, find_cameras, say_cameras
 
 # Source: linux/videodev2.h and asm-generic/ioctl.h: direction << 30 | size << 16 | "V" << 8 | number.
 _CAPABILITY_BYTES = 104

@@ -6,8 +6,7 @@ What a file says of itself (labels, normalization, task) is not said again here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from edgeinfer.frozen import dataclass
 from edgeinfer.model.specs import Task
 
 HOST = "https://raw.githubusercontent.com"  # where GitHub serves single files of public repositories

@@ -76,6 +76,16 @@ def test_who_came_by_ssh_is_told_the_address_that_was_used(
     ]
 
 
+@pytest.mark.parametrize("own", ["127.0.0.1", "::1", "fe80::1%eth0"])
+def test_an_address_that_others_cannot_use_is_not_told(
+    own: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSH_CONNECTION", f"{own} 50000 {own} 22")
+    monkeypatch.setattr(socket, "gethostname", lambda: "raspberrypi")
+    say_page("http://127.0.0.1:8080/", None)
+    assert "@raspberrypi.local " in capsys.readouterr().err
+
+
 def test_who_sits_at_the_machine_is_told_its_name(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -237,8 +237,8 @@ def labelled(work: Path) -> Path:
 def test_evaluate_json_has_the_keys_of_the_interface(work: Path, labelled: Path, capsys: Capture) -> None:
     assert call("evaluate", work / "m.tflite", labelled, "--json") == 0
     (found,) = lines(capsys)
-    assert list(found) == ["task", "samples", "metrics", "interval95", "timing_ms"]
-    assert (found["samples"], found["metrics"]) == (4, {"top1": 0.75})
+    assert list(found) == ["task", "samples", "metrics", "interval95", "timing_ms", "device"]
+    assert (found["samples"], found["metrics"], found["device"]) == (4, {"top1": 0.75}, "cpu")
 
 
 def test_evaluate_for_people_gives_the_interval(work: Path, labelled: Path, capsys: Capture) -> None:
@@ -350,7 +350,7 @@ def test_a_model_with_an_op_that_the_engine_lacks_is_exit_5(tmp_path: Path, caps
 
 
 def test_a_missing_device_is_exit_3(work: Path, capsys: Capture) -> None:
-    assert call("run", work / "m.tflite", work / "red.png", "--device", "edgetpu") == 3
+    assert call("run", work / "m.tflite", work / "red.png", "--device", "gpu") == 3
     assert "Traceback" not in capsys.readouterr().err
 
 
@@ -421,6 +421,25 @@ def test_as_a_process_it_answers_and_is_silent_otherwise(work: Path) -> None:
 
 
 @pytest.mark.device
+@pytest.mark.parametrize(("pictures", "loaded"), [(3, False), (4, True)])
+def test_opencv_is_loaded_where_there_are_pictures_enough_to_pay_for_it(
+    pictures: int, loaded: bool, work: Path
+) -> None:
+    pytest.importorskip("cv2")
+    code = "import sys; from edgeinfer.cli import main; main(sys.argv[1:]); print('cv2' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "run", work / "m.tflite", *[work / "red.png"] * pictures],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    *answers, said = done.stdout.splitlines()
+    assert all(" red 0." in line for line in answers)
+    assert said == str(loaded)
+
+
 def test_as_a_process_an_error_has_no_traceback(work: Path) -> None:
     done = edgeinfer("run", work / "bad.png", work / "red.png")
     assert done.returncode == 4

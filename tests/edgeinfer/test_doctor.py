@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from importlib.metadata import version
 
 import numpy as np
@@ -10,8 +11,11 @@ import pytest
 
 from edgeinfer import doctor
 from edgeinfer.doctor import Check, examine
-from edgeinfer.errors import MissingDependencyError
+from edgeinfer.errors import DeviceError, EdgeInferError, MissingDependencyError
 from edgeinfer.preprocess.golden import GoldenResult
+from edgeinfer.runtime.edgetpu.devices import FoundEdgeTpu
+from edgeinfer.runtime.edgetpu.library import ListedDevice
+from edgeinfer.runtime.edgetpu.probe import Probed
 from edgeinfer.runtime.engines import Engine
 from edgeinfer.sources.devices import FoundCamera
 
@@ -43,7 +47,7 @@ def pretend_packages(monkeypatch: pytest.MonkeyPatch, **versions: str) -> None:
 
 def test_everything_is_looked_at_once() -> None:
     names = [check.name for check in examine()]
-    assert names == ["python", "engine", "numpy", "pillow", "opencv", "preprocessing", "camera", "governor"]
+    assert names == ["python", "engine", "numpy", "pillow", "opencv", "preprocessing", "camera", "edgetpu", "governor"]
 
 
 def test_this_machine_is_well() -> None:
@@ -212,3 +216,63 @@ def test_a_webcam_without_opencv_is_not_well(monkeypatch: pytest.MonkeyPatch) ->
     found = finding("camera")
     assert (found.ok, found.found) == (False, "HD Webcam C525 (/dev/video0): read by OpenCV alone")
     assert found.cure.startswith("pip install ")
+
+
+def pretend_edgetpus(monkeypatch: pytest.MonkeyPatch, *found: FoundEdgeTpu, library: Probed | EdgeInferError) -> None:
+    def ask() -> Probed:
+        if isinstance(library, EdgeInferError):
+            raise library
+        return library
+
+    monkeypatch.setattr(doctor, "find_edgetpus", lambda: found)
+    monkeypatch.setattr(doctor, "look", ask)
+
+
+STICK = FoundEdgeTpu("usb", "/sys/bus/usb/devices/2-1", "/dev/bus/usb/002/003", mbit_s=5000)
+LIBRARY = Probed("libedgetpu.so.1", "RuntimeVersion(14)", 14, (ListedDevice("usb", "/sys/bus/usb/devices/2-1"),))
+
+
+def test_no_edge_tpu_is_well_and_no_library_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_edgetpus(monkeypatch, library=DeviceError("This is not asked."))
+    assert finding("edgetpu") == Check("edgetpu", True, "none attached")
+
+
+def test_an_edge_tpu_is_found_with_its_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_edgetpus(monkeypatch, STICK, library=LIBRARY)
+    assert finding("edgetpu") == Check("edgetpu", True, "usb /dev/bus/usb/002/003, libedgetpu.so.1 with runtime 14")
+
+
+def test_an_edge_tpu_on_a_usb_2_port_is_well_and_has_a_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_edgetpus(monkeypatch, replace(STICK, mbit_s=480), library=LIBRARY)
+    found = finding("edgetpu")
+    assert (found.ok, found.cure) == (True, "Use a USB 3 port")
+    assert "on a USB 2 port, 480 Mbit/s" in found.found
+
+
+def test_an_edge_tpu_without_its_library_is_not_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = MissingDependencyError("The library is missing.", received="no file", next_step="sudo apt install it")
+    pretend_edgetpus(monkeypatch, STICK, library=missing)
+    assert finding("edgetpu") == Check(
+        "edgetpu", False, "usb /dev/bus/usb/002/003: The library is missing. no file", "sudo apt install it"
+    )
+
+
+def test_an_edge_tpu_that_this_user_may_not_open_is_not_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_edgetpus(monkeypatch, replace(STICK, allowed=False), library=LIBRARY)
+    found = finding("edgetpu")
+    assert not found.ok
+    assert "may not open /dev/bus/usb/002/003" in found.found
+    assert "usermod -aG plugdev" in found.cure
+
+
+def test_a_card_without_a_driver_is_not_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_edgetpus(monkeypatch, FoundEdgeTpu("pci", "/sys/bus/pci/devices/0000:01:00.0", ""), library=LIBRARY)
+    found = finding("edgetpu")
+    assert (found.ok, found.cure) == (False, "sudo apt install gasket-dkms && sudo modprobe apex")
+
+
+def test_an_edge_tpu_that_the_library_does_not_see_is_not_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_edgetpus(monkeypatch, STICK, library=replace(LIBRARY, devices=()))
+    found = finding("edgetpu")
+    assert not found.ok
+    assert found.found == "usb /dev/bus/usb/002/003: libedgetpu.so.1 does not see it"

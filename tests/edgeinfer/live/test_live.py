@@ -61,6 +61,14 @@ def test_of_a_camera_the_newest_frame_wins_and_lost_ones_are_counted() -> None:
     assert live.status().dropped > 0
 
 
+def test_frames_that_the_source_itself_has_dropped_are_counted_too() -> None:
+    source = SyntheticSource(3, live=False)
+    source.dropped = 4
+    with Live(source, mean) as live:
+        list(live)
+    assert live.status().dropped == 4
+
+
 @pytest.mark.clock
 def test_a_frame_is_no_older_than_the_model_and_one_interval() -> None:
     interval_s = 1 / 60

@@ -65,7 +65,7 @@ class TestEngines:
             check(data, TFLITE)
         assert "`dense`" in caught.value.received
         assert "version 10" in caught.value.expected
-        assert "--target raspberrypi" in caught.value.next_step
+        assert "--target raspberrypi-tflite" in caught.value.next_step
         assert "LiteRT" in caught.value.next_step
         assert check(data, LITERT)
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import tiny_compiled
 import tiny_models
 from tiny_flatbuffer import Scalar
 from tiny_models import OperatorSpec, TensorSpec
@@ -135,3 +136,35 @@ def test_mobilenet_v2_has_about_300_million(test_data: Path) -> None:
     found = summarize((test_data / "coral" / "mobilenet_v2_1.0_224_quant.tflite").read_bytes())
     assert found.macs == pytest.approx(300e6, rel=0.01)
     assert found.parameters == pytest.approx(3.4e6, rel=0.05)
+
+
+def test_a_file_that_is_not_compiled_says_nothing_of_the_edge_tpu() -> None:
+    found = summarize(CLASSIFIER)
+    assert found.to_json()["edgetpu"] is None
+    assert "edgetpu" not in str(found)
+
+
+def test_a_compiled_file_says_what_the_chip_gets() -> None:
+    found = summarize(tiny_compiled.compiled())
+    lines = [line for line in str(found).splitlines() if line.startswith("edgetpu")]
+    # 4096 bytes are cached and 64 streamed; 1000 + 24 + 512 bytes of instructions.
+    assert lines == [
+        "edgetpu   op 0 is compiled, for runtime version 13 or later (libedgetpu)",
+        "edgetpu   parameters: at least 4.0 KiB kept on the chip, 0.1 KiB sent with each inference; "
+        "instructions 1.5 KiB, scratch memory 0.0 KiB",
+        "edgetpu   takes `x` 4x4x3 int8, scale 0.5, zero point -3",
+        "edgetpu   gives `y` 1x1x10 int8, scale 0.25, zero point -128",
+    ]
+    said = json.loads(json.dumps(found.to_json()))["edgetpu"]
+    assert {key: said[key] for key in said if key != "ops"} == {
+        "min_runtime_version": 13,
+        "cached_bytes": 4096,
+        "streamed_bytes": 64,
+        "instruction_bytes": 1536,
+    }
+    (op,) = said["ops"]
+    assert (op["operator"], op["caching_token"], op["executables"]) == (
+        0,
+        str(2**63 + 1),
+        ["execution-only", "parameter-caching"],
+    )

@@ -110,6 +110,13 @@ def test_of_a_process_that_was_killed_the_broker_says_that_it_is_offline(
 
 
 @needs_paho
+def test_while_no_frame_comes_the_status_says_why(broker: Any, listener: Any) -> None:
+    with Mqtt(f"mqtt://127.0.0.1:{broker.port}/door", status_s=0.1) as output:
+        output.follow(lambda: Status(trouble="The camera is lost."))
+        listener.next("door/status", state="online", trouble="The camera is lost.")
+
+
+@needs_paho
 def test_frames_can_be_sent_more_rarely(broker: Any, listener: Any, shown: Any) -> None:
     with Mqtt(f"mqtt://127.0.0.1:{broker.port}/door", every_s=3600) as output:
         for number in range(5):

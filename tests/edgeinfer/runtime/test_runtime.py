@@ -8,6 +8,7 @@ import os
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +26,8 @@ from edgeinfer.errors import (
 )
 from edgeinfer.runtime import runtime as runtime_module
 from edgeinfer.runtime import trial
+from edgeinfer.runtime.edgetpu.guard import Faults
+from edgeinfer.runtime.edgetpu.settings import EdgeTpuOptions
 from edgeinfer.runtime.engines import Engine, Interpreter, find_engine, open_interpreter
 from edgeinfer.runtime.runtime import Runtime
 
@@ -267,11 +270,39 @@ def test_an_environment_that_says_no_number_is_refused(text: str, monkeypatch: p
         Runtime(tiny_models.dense())
 
 
-@pytest.mark.parametrize("device", ["edgetpu", "edgetpu:usb:0", "gpu"])
-def test_other_devices_than_the_cpu_are_a_device_error(device: str) -> None:
-    with pytest.raises(DeviceError) as caught:
+@pytest.mark.parametrize("device", ["gpu", "npu:0"])
+def test_hardware_that_nothing_runs_on_here_is_a_device_error(device: str) -> None:
+    with pytest.raises(DeviceError, match="CPU or on an Edge TPU") as caught:
         Runtime(tiny_models.dense(), device=device)
     assert caught.value.received == f'device="{device}"'
+
+
+@pytest.mark.parametrize("device", ["edgetpu", "edgetpu:usb:0"])
+def test_a_file_that_was_not_compiled_never_runs_as_if_on_an_edge_tpu(device: str, tmp_path: Path) -> None:
+    (tmp_path / "m.tflite").write_bytes(tiny_models.dense())
+    with pytest.raises(UnsupportedOpError, match=r"`m\.tflite`: The file is not compiled") as caught:
+        Runtime(tmp_path / "m.tflite", device=device)
+    assert f'device="{device}"' in caught.value.received
+
+
+def test_a_compiled_file_is_refused_by_the_cpu() -> None:
+    data = logistic(op=tiny_models.CUSTOM, custom_code="edgetpu-custom-op")
+    with pytest.raises(UnsupportedOpError, match="runs on one only"):
+        Runtime(data, device="cpu")
+
+
+@pytest.mark.parametrize("given", [{"fallback": b"any"}, {"edgetpu": EdgeTpuOptions()}], ids=["fallback", "edgetpu"])
+def test_what_is_said_of_a_device_is_refused_on_the_cpu(given: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="for a model on an Edge TPU"):
+        Runtime(tiny_models.dense(), **given)
+
+
+def test_on_the_cpu_there_are_no_faults_and_nothing_to_close() -> None:
+    with Runtime(tiny_models.dense()) as runtime:
+        assert runtime.faults == Faults()
+        assert runtime.on_fallback is False
+        runtime.close()
+        assert runtime(np.ones(6, np.float32))["answer"].tolist() == [[6.0, 12.0]]
 
 
 def test_a_misspelt_device_is_wrong_input_and_answered_with_the_one_that_was_meant(
@@ -294,7 +325,7 @@ def test_a_variable_that_is_out_of_range_is_named(monkeypatch: pytest.MonkeyPatc
 
 def test_the_environment_sets_the_device_and_the_argument_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEINFER_DEVICE", "edgetpu")
-    with pytest.raises(DeviceError):
+    with pytest.raises(UnsupportedOpError, match="not compiled"):
         Runtime(tiny_models.dense())
     assert Runtime(tiny_models.dense(), device="cpu").device == "cpu"
 
@@ -345,14 +376,14 @@ def test_a_graph_that_the_delegate_refuses_runs_on_the_engines_own_kernels(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     refusal = Refusal(kernels_run=True)
-    monkeypatch.setattr("edgeinfer.runtime.runtime.open_interpreter", refusal.open)
+    monkeypatch.setattr("edgeinfer.runtime.placement.open_interpreter", refusal.open)
     assert Runtime(tiny_models.dense())(np.ones(6, np.float32))["answer"].tolist() == [[6.0, 12.0]]
     assert refusal.delegates == [True, False]
     assert "slower built-in kernels" in caplog.text
 
 
 def test_a_graph_that_the_kernels_refuse_too_is_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgeinfer.runtime.runtime.open_interpreter", Refusal(kernels_run=False).open)
+    monkeypatch.setattr("edgeinfer.runtime.placement.open_interpreter", Refusal(kernels_run=False).open)
     with pytest.raises(DamagedModelError) as caught:
         Runtime(tiny_models.dense())
     assert "XNNPACK" in caught.value.received

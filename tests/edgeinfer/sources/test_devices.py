@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeinfer.sources.devices import FoundCamera, find_cameras, holders, node_name, say_cameras
+from edgeinfer.sources.devices import FoundCamera, find_cameras, node_name, say_cameras
 
 
 def make_node(root: Path, number: int, name: str, index: int = 0, parent: str = "") -> None:
@@ -98,19 +98,3 @@ def test_a_camera_that_this_user_may_not_open_is_marked(tmp_path: Path) -> None:
 def test_a_node_is_named_as_its_driver_says(tmp_path: Path) -> None:
     make_node(tmp_path, 4, "HD Webcam C525")
     assert (node_name(4, tmp_path), node_name(5, tmp_path)) == ("HD Webcam C525", "")
-
-
-def test_the_process_that_has_a_file_open_is_found(tmp_path: Path) -> None:
-    place = tmp_path / "video0"
-    place.touch()
-    code = "import sys; f = open(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(place)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "open\n"
-        (found,) = holders(str(place))
-        process.communicate("")
-    assert found.endswith(f"({process.pid})")
-    assert found.startswith("python")
-    assert holders(str(place)) == ()

@@ -109,6 +109,16 @@ def test_a_damaged_frame_is_left_out_and_counted_and_its_number_with_it() -> Non
     way.close()
 
 
+def test_frames_that_nobody_took_are_counted() -> None:
+    all_given = threading.Event()
+    way = opened(Script(grey(0), grey(1), grey(2), grey(3), all_given.set))
+    assert all_given.wait(PATIENT_S)
+    frame = way.take()
+    assert frame is not None
+    assert (frame.number, way.dropped) == (3, 3)
+    way.close()
+
+
 def test_many_damaged_frames_in_a_row_are_trouble() -> None:
     all_given = threading.Event()
     way = opened(Script(grey(0), *[None] * 10, all_given.set))

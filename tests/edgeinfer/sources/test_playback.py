@@ -80,6 +80,7 @@ def test_frames_whose_time_has_passed_are_left_out_with_their_numbers(clock: Clo
     clock.now_ns += 450 * MS
     assert taken(way) == (4, 4, 400)
     assert taken(way) == (5, 5, 500)
+    assert way.dropped == 3
 
 
 def test_a_video_that_is_over_ends(clock: Clock) -> None:

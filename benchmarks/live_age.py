@@ -28,7 +28,7 @@ INFERENCE_S = 0.1
 class Clock:
     """A source that keeps time: a new frame every sixtieth of a second, whether or not somebody takes it."""
 
-    live, name, trouble = True, "60 frames a second", ""
+    live, name, trouble, dropped = True, "60 frames a second", "", 0
 
     def __init__(self) -> None:
         self._pixels = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), dtype=np.uint8)

@@ -23,7 +23,7 @@ from edgeinfer.machine import resident_bytes
 class Drawn:
     """A source without a camera, as fast as frames are taken."""
 
-    live, name, trouble = False, "drawn", ""
+    live, name, trouble, dropped = False, "drawn", "", 0
 
     def __init__(self, frames: int) -> None:
         self._frames, self._number = frames, 0

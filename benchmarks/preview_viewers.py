@@ -75,7 +75,7 @@ while True:
 class Memory:
     """A `FrameSource` that gives the same frames again and again, each time as memory of its own."""
 
-    live, name, trouble = False, "memory", ""
+    live, name, trouble, dropped = False, "memory", "", 0
 
     def __init__(self, images: list[Image]) -> None:
         self._images = images

@@ -9,9 +9,9 @@ from typing import Any, get_args
 
 from edgeinfer.dataset import Dataset
 from edgeinfer.errors import MetadataError
+from edgeinfer.model.choice import one_of
 from edgeinfer.model.heads import DetectionHead
 from edgeinfer.model.metadata import Filter, Normalization, Resize, ResizeMode, Role, Task
-from edgeinfer.model.specs import one_of
 
 
 @dataclass(frozen=True, slots=True)

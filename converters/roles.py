@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import get_args
 
 from edgeinfer.errors import MetadataError
+from edgeinfer.model.choice import one_of
 from edgeinfer.model.heads import DetectionHead
 from edgeinfer.model.metadata import ModelMetadata, OutputSpec, Role, Task
-from edgeinfer.model.specs import one_of
 
 __all__ = ["check_roles", "with_roles"]
 

@@ -56,6 +56,8 @@ def main() -> None:
         luggage.chmod(0o755)
         pack(luggage)
         for machine in find_machines(tuple(sys.argv[1:])):
+            if machine.left_out:  # without a kernel of its own there is no clock that counts instructions
+                continue
             run = run_machine(machine, Plan(COUNT, count_instructions=True), luggage)
             if not run.passed:
                 raise SystemExit("\n".join(part.said for part in run.parts if not part.passed))

@@ -5,79 +5,19 @@ The pictures have the model's own size, so that no resizing stands between the t
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    from cross.conftest import MediaPipe
+
 SIZE = 32
 LABELS = ("red", "green", "blue", "grey", "dark")
-
-_IN_MEDIAPIPE = """
-import json, sys
-import numpy as np
-import mediapipe as mp
-from mediapipe.tasks.python import BaseOptions, vision
-
-task, model, pictures, answers = sys.argv[1:]
-base = BaseOptions(model_asset_path=model)
-images = [mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(one)) for one in np.load(pictures)]
-found = []
-if task == "classification":
-    with vision.ImageClassifier.create_from_options(vision.ImageClassifierOptions(base_options=base)) as classifier:
-        for image in images:
-            rows = classifier.classify(image).classifications[0].categories
-            found.append([[row.index, row.category_name, row.score] for row in rows])
-elif task == "segmentation":
-    options = vision.ImageSegmenterOptions(base_options=base, output_category_mask=True, output_confidence_masks=True)
-    with vision.ImageSegmenter.create_from_options(options) as segmenter:
-        for image in images:
-            result = segmenter.segment(image)
-            confidence = [mask.numpy_view().squeeze().tolist() for mask in result.confidence_masks]
-            found.append([result.category_mask.numpy_view().squeeze().tolist(), confidence])
-        found = {"labels": list(segmenter.labels), "answers": found}
-elif task == "embedding":
-    with vision.ImageEmbedder.create_from_options(vision.ImageEmbedderOptions(base_options=base)) as embedder:
-        found = [embedder.embed(image).embeddings[0].embedding.tolist() for image in images]
-else:
-    options = vision.ObjectDetectorOptions(base_options=base, score_threshold=0.3)
-    with vision.ObjectDetector.create_from_options(options) as detector:
-        for image in images:
-            boxes = []
-            for row in detector.detect(image).detections:
-                box, best = row.bounding_box, row.categories[0]
-                xyxy = [box.origin_x, box.origin_y, box.origin_x + box.width, box.origin_y + box.height]
-                boxes.append([best.category_name, best.score, xyxy])
-            found.append(boxes)
-with open(answers, "w") as file:
-    json.dump(found, file)
-"""
-
-
-@pytest.fixture(scope="module")
-def mediapipe() -> str:
-    python = os.environ.get("EDGEINFER_MEDIAPIPE_PYTHON")
-    if not python or not Path(python).exists():
-        pytest.skip("EDGEINFER_MEDIAPIPE_PYTHON names no interpreter that has MediaPipe")
-    found = subprocess.run([python, "-c", "import mediapipe"], capture_output=True, check=False)
-    if found.returncode:
-        pytest.skip("the environment that EDGEINFER_MEDIAPIPE_PYTHON names has no MediaPipe")
-    return python
-
-
-def asked(python: str, task: str, model: Path, pictures: NDArray[np.uint8], folder: Path) -> Any:
-    """What MediaPipe answers for each picture."""
-    np.save(folder / "pictures.npy", pictures)
-    places = [str(folder / name) for name in ("pictures.npy", "answers.json")]
-    done = subprocess.run([python, "-c", _IN_MEDIAPIPE, task, str(model), *places], capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr.decode()[-3000:]
-    return json.loads(Path(places[1]).read_text())
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +50,7 @@ def converted(ending: Sequence[Any], task: str, pictures: NDArray[np.uint8], pat
 
 @pytest.mark.tensorflow
 def test_the_classifier_names_the_same_classes_with_the_same_scores(
-    mediapipe: str, pictures: NDArray[np.uint8], tmp_path: Path
+    mediapipe: MediaPipe, pictures: NDArray[np.uint8], tmp_path: Path
 ) -> None:
     from keras import layers
 
@@ -119,7 +59,7 @@ def test_the_classifier_names_the_same_classes_with_the_same_scores(
     end = [layers.Conv2D(8, 3, strides=8, activation="relu"), layers.Flatten(), layers.Dense(5, activation="softmax")]
     model = converted(end, "classification", pictures, tmp_path / "classes.tflite", labels=LABELS)
     classify = classifier(model)
-    for theirs, picture in zip(asked(mediapipe, "classification", model, pictures, tmp_path), pictures, strict=True):
+    for theirs, picture in zip(mediapipe.asked("classification", model, pictures), pictures, strict=True):
         ours = {row.class_id: row for row in classify(picture)}
         assert len(theirs) == len(ours) == 5
         for index, name, score in theirs:
@@ -133,7 +73,7 @@ def test_the_classifier_names_the_same_classes_with_the_same_scores(
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("activation", ["softmax", None], ids=["probabilities", "logits"])
 def test_the_segmenter_says_the_same_of_every_pixel(
-    mediapipe: str, pictures: NDArray[np.uint8], tmp_path: Path, activation: str | None
+    mediapipe: MediaPipe, pictures: NDArray[np.uint8], tmp_path: Path, activation: str | None
 ) -> None:
     from keras import layers
 
@@ -142,19 +82,21 @@ def test_the_segmenter_says_the_same_of_every_pixel(
     end = [layers.Conv2D(5, 1, activation=activation)]
     model = converted(end, "segmentation", pictures, tmp_path / "map.tflite", labels=LABELS)
     segment = segmenter(model)
-    found = asked(mediapipe, "segmentation", model, pictures, tmp_path)
+    found = mediapipe.asked("segmentation", model, pictures)
     assert found["labels"] == list(LABELS)
-    for (theirs, confidence), picture in zip(found["answers"], pictures, strict=True):
+    for (theirs, shares), picture in zip(found["answers"], pictures, strict=True):
         ours = segment(picture)
         assert ours.labels == LABELS
         # 8 bits have ties and sums that the two engines round differently.
         assert (ours.class_id == np.array(theirs)).mean() >= 0.99
         # The custom metadata says whether a softmax is still to be done: what comes out are shares of one.
-        np.testing.assert_allclose(np.sum(confidence, axis=0), 1.0, atol=0.02)
+        np.testing.assert_allclose(shares, 1.0, atol=0.02)
 
 
 @pytest.mark.tensorflow
-def test_the_embedder_gives_the_same_features(mediapipe: str, pictures: NDArray[np.uint8], tmp_path: Path) -> None:
+def test_the_embedder_gives_the_same_features(
+    mediapipe: MediaPipe, pictures: NDArray[np.uint8], tmp_path: Path
+) -> None:
     from keras import layers
 
     from edgeinfer import embedder
@@ -162,13 +104,13 @@ def test_the_embedder_gives_the_same_features(mediapipe: str, pictures: NDArray[
     end = [layers.Conv2D(16, 3, strides=4, activation="relu"), layers.GlobalAveragePooling2D(), layers.Dense(12)]
     model = converted(end, "embedding", pictures, tmp_path / "features.tflite")
     embed = embedder(model)
-    for theirs, picture in zip(asked(mediapipe, "embedding", model, pictures, tmp_path), pictures, strict=True):
+    for theirs, picture in zip(mediapipe.asked("embedding", model, pictures), pictures, strict=True):
         ours = embed(picture).vector
         step = embed.runtime.outputs[0].scale
         np.testing.assert_allclose(ours, theirs, atol=2.01 * step)
 
 
-def test_the_object_detector_finds_the_same_boxes(mediapipe: str, test_data: Path, tmp_path: Path) -> None:
+def test_the_object_detector_finds_the_same_boxes(mediapipe: MediaPipe, test_data: Path, tmp_path: Path) -> None:
     """The file's detection op counts 90 classes without a background, the list beside it begins with "unlabeled"."""
     from PIL import Image
 
@@ -186,7 +128,7 @@ def test_the_object_detector_finds_the_same_boxes(mediapipe: str, test_data: Pat
     detect = detector(model)
     names = read_labels(source / "COCO_labels.txt")[1:]
     total = 0
-    for theirs, photo in zip(asked(mediapipe, "detection", model, photos, tmp_path), photos, strict=True):
+    for theirs, photo in zip(mediapipe.asked("detection", model, photos), photos, strict=True):
         found = detect(photo)
         assert found.labels == names
         ours = [(one.label, one.confidence, one.xyxy) for one in found if one.confidence >= 0.3]

@@ -52,7 +52,7 @@ def tflite(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     dense = keras.layers.Dense(3, activation="softmax")
     model = keras.Model(inputs, dense(values), name="strongest")
     dense.set_weights([10 * np.eye(3, dtype=np.float32), np.zeros(3, np.float32)])
-    recipe = Recipe((Quantize("int8", io=request.param), Verify()), target="raspberrypi")
+    recipe = Recipe((Quantize("int8", io=request.param), Verify()), target="raspberrypi-tflite")
     result = convert(model, pictures["red"].parent, recipe=recipe, card=Card(labels=tuple(COLOURS)))
     path = tmp_path_factory.mktemp("cross") / f"strongest-{request.param}.tflite"
     result.save(path)

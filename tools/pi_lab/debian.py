@@ -1,22 +1,22 @@
-"""Debian arm64 without installing it: packages by apt into a folder, unpacked and nothing more.
+"""Debian without installing it: packages by apt into a folder, unpacked and nothing more.
 
 apt works on a state of its own, as whoever calls: this machine's packages are neither looked at nor touched. No script
-of a package runs, because none of them could: they are arm64's. So what such scripts would have made is made here.
+of a package runs: they are for another processor. So what such scripts would have made is made here.
 """
 
 from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from tools.pi_lab.host import KEYRING, LabError, run
 
 _SITE_VARIABLE = "PI_LAB_MIRROR"
-_LIBRARIES = Path("usr/lib/aarch64-linux-gnu")
-# Python, what compiled wheels link to, a shell with its programs, and the one program that the first process needs.
-_BASE = ("python3", "libstdc++6", "libatomic1", "dash", "coreutils", "busybox-static")
+# Python, and what compiled wheels link to.
+_BASE = ("python3", "libstdc++6", "libatomic1")
 _ACCOUNTS = {
     "passwd": "root:x:0:0:root:/root:/bin/sh\npi:x:1000:1000:pi:/home/pi:/bin/sh\n",
     "group": "root:x:0:\nvideo:x:44:pi\npi:x:1000:\n",
@@ -54,22 +54,23 @@ def choose_mirror(rows: Iterable[str]) -> str:
 
 
 class Archive:
-    """Debian's arm64 packages of one release.
+    """Debian's packages of one release, for one kind of processor.
 
     Args:
         suite: Debian's name of the release.
+        architecture: Debian's name of the kind of processor.
         folder: For apt's state and the downloaded packages.
     """
 
-    def __init__(self, suite: str, folder: Path) -> None:
+    def __init__(self, suite: str, architecture: str, folder: Path) -> None:
         self._packages = folder / "cache" / "archives"
         for place in (folder / "state" / "lists" / "partial", self._packages / "partial"):
             place.mkdir(parents=True)
         (folder / "state" / "status").touch()
-        (folder / "sources.list").write_text(f"deb [arch=arm64 signed-by={KEYRING}] {mirror()} {suite} main\n")
+        (folder / "sources.list").write_text(f"deb [arch={architecture} signed-by={KEYRING}] {mirror()} {suite} main\n")
         settings = {
-            "APT::Architecture": "arm64",
-            "APT::Architectures": "arm64",
+            "APT::Architecture": architecture,
+            "APT::Architectures": architecture,
             "APT::Sandbox::User": "",
             "Acquire::Languages": "none",
             "Acquire::Retries": "3",
@@ -98,10 +99,28 @@ class Archive:
             word for word in rows if word.startswith("linux-image-") and word.endswith("-arm64") and "." in word
         )
         folder.mkdir()
+        _lay_ground(folder)
+        self._unpack_one(name, folder)
+
+    def take(self, package: str, path: str, target: Path) -> None:
+        """Take one file out of a package, and nothing of what it depends on.
+
+        Args:
+            package: Its name.
+            path: Of the file within it, e.g. "usr/bin/busybox".
+            target: Where it goes.
+
+        Raises:
+            LabError: There is no such package, or the file is not in it.
+        """
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            self._unpack_one(package, Path(folder), path)
+            (Path(folder) / path).rename(target)
+
+    def _unpack_one(self, name: str, folder: Path, *paths: str) -> None:
         run(["apt-get", *self._options, "-qq", "download", name], cwd=folder)
         (package,) = folder.glob("*.deb")
-        _lay_ground(folder)
-        _unpack(package, folder)
+        _unpack(package, folder, *paths)
         package.unlink()
 
 
@@ -112,9 +131,11 @@ def _lay_ground(root: Path) -> None:
         (root / name).symlink_to(f"usr/{name}")
 
 
-def _unpack(package: Path, root: Path) -> None:
+def _unpack(package: Path, root: Path, *paths: str) -> None:
+    """Unpack a package, or only these files of it."""
     with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE) as reader:
         command = ["tar", "--extract", "--keep-directory-symlink", "--no-same-owner", f"--directory={root}"]
+        command += [f"./{path}" for path in paths]
         writer = subprocess.run(command, stdin=reader.stdout, capture_output=True, text=True, check=False)
     if reader.returncode or writer.returncode:
         raise LabError(f"{package.name} could not be unpacked: {writer.stderr.strip()}")
@@ -126,8 +147,8 @@ def _finish(root: Path) -> None:
         (root / name).mkdir(parents=True, exist_ok=True)
     for name, text in _ACCOUNTS.items():
         (root / "etc" / name).write_text(text)
-    if not (root / "bin" / "sh").exists():
+    if (root / "bin" / "dash").exists() and not (root / "bin" / "sh").exists():
         (root / "bin" / "sh").symlink_to("dash")
     for library in ("blas", "lapack"):
-        if (root / _LIBRARIES / library / f"lib{library}.so.3").exists():
-            (root / _LIBRARIES / f"lib{library}.so.3").symlink_to(f"{library}/lib{library}.so.3")
+        for chosen in (root / "usr" / "lib").glob(f"*/{library}/lib{library}.so.3"):
+            (chosen.parents[1] / chosen.name).symlink_to(f"{library}/{chosen.name}")

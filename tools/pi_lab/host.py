@@ -12,6 +12,8 @@ from pathlib import Path
 PROGRAMS = {
     "apt-get": "apt",
     "dpkg-deb": "dpkg",
+    "unshare": "util-linux",
+    "mount": "mount",
     "cpio": "cpio",
     "depmod": "kmod",
     "modprobe": "kmod",

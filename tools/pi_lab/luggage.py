@@ -32,6 +32,7 @@ names = ("red", "green", "blue", "dark")
 model = tiny_models.classifier(dtype="uint8", size=(96, 96), labels=names, normalization=(0.0, 255.0))
 pathlib.Path(sys.argv[1]).write_bytes(model)
 """
+_PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
 _NOT_COPIED = shutil.ignore_patterns("__pycache__", "*.pyc", "build", "*.egg-info")
 
 
@@ -50,6 +51,8 @@ def pack(folder: Path) -> None:
     shutil.copy2(PROJECT / "pyproject.toml", folder / "pyproject.toml")
     for path in (PROJECT / "tests").glob("*.py"):
         shutil.copy2(path, folder / "tests" / path.name)
+    for path in (PROJECT / "tests").glob("*/__init__.py"):  # packages that tests share, beside its single files
+        shutil.copytree(path.parent, folder / "tests" / path.parent.name, ignore=_NOT_COPIED)
     shutil.copytree(PROJECT / "tests" / "edgeinfer", folder / "tests" / "edgeinfer", ignore=_NOT_COPIED)
     _make_model(folder / "models" / "classifier.tflite")
     real = os.environ.get("EDGEINFER_TEST_DATA", "")
@@ -57,8 +60,12 @@ def pack(folder: Path) -> None:
         _copy_data(Path(real), folder / "data")
 
 
-def _install_project(folder: Path) -> None:
-    """Build the wheel, from a copy because a build leaves files behind, and install it as pip does."""
+def build_wheel(folder: Path) -> Path:
+    """Build the project's wheel into a folder, from a copy because a build leaves files behind.
+
+    Raises:
+        LabError: It could not be built, or is not one for every processor.
+    """
     source = folder / "source"
     source.mkdir()
     for name in _SOURCES:
@@ -67,19 +74,25 @@ def _install_project(folder: Path) -> None:
             shutil.copytree(path, source / name, ignore=_NOT_COPIED)
         else:
             shutil.copy2(path, source / name)
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    run([*pip, "wheel", "--no-deps", f"--wheel-dir={folder}", source])
+    run([*_PIP, "wheel", "--no-deps", f"--wheel-dir={folder}", source])
     shutil.rmtree(source)
     wheels = list(folder.glob("*.whl"))
     if [wheel.name.endswith("-py3-none-any.whl") for wheel in wheels] != [True]:
         raise LabError(f"The project is one wheel for every processor, and not {[wheel.name for wheel in wheels]}.")
-    run([*pip, "install", "--no-deps", "--no-index", "--no-compile", f"--target={folder / 'site'}", wheels[0]])
-    wheels[0].unlink()
+    return wheels[0]
+
+
+def _install_project(folder: Path) -> None:
+    """Install the project's wheel as pip does."""
+    wheel = build_wheel(folder)
+    run([*_PIP, "install", "--no-deps", "--no-index", "--no-compile", f"--target={folder / 'site'}", wheel])
+    wheel.unlink()
 
 
 def _make_model(target: Path) -> None:
-    """Make the model of the parts that run where no real data is: one of the tests' own."""
+    """Make the model of the parts that run where no real data is, one of the tests' own, and a picture for it."""
     target.parent.mkdir()
+    target.with_name("red.ppm").write_bytes(b"P6 96 96 255\n" + b"\xff\0\0" * 96 * 96)
     run([sys.executable, "-c", _TINY_MODEL, target], cwd=PROJECT / "tests")
 
 

@@ -15,8 +15,9 @@ class Part:
         name: Of the part.
         exit: Of its process; negative is a signal.
         seconds: That it took, under emulation.
-        peak_rss_bytes: The most memory that one of its processes held.
+        peak_rss_bytes: The most memory that one of its processes held; 0 where that is not known.
         said: What it printed.
+        left_out: Why it is not part of this machine; empty where it is.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Part:
     seconds: float
     peak_rss_bytes: int
     said: str
+    left_out: str = ""
 
     @property
     def passed(self) -> bool:
@@ -66,6 +68,9 @@ def summary(runs: Sequence[Run]) -> str:
     lines = ["", f"{'machine':<17}{'part':<9}{'':<8}{'seconds':>8}{'peak RSS':>11}"]
     for run in runs:
         for part in run.parts:
+            if part.left_out:
+                lines.append(f"{run.machine:<17}{part.name:<9}not part of this machine: {part.left_out}")
+                continue
             word = "passed" if part.passed else f"exit {part.exit}"
             peak = f"{part.peak_rss_bytes / 2**20:.1f} MiB" if part.peak_rss_bytes else ""
             line = f"{run.machine:<17}{part.name:<9}{word:<8}{part.seconds:>8.1f}{peak:>11}"
@@ -80,7 +85,7 @@ def summary(runs: Sequence[Run]) -> str:
 
 def closing_line(runs: Sequence[Run]) -> str:
     """Return how many parts passed."""
-    parts = [part for run in runs for part in run.parts]
+    parts = [part for run in runs for part in run.parts if not part.left_out]
     passed = sum(part.passed for part in parts)
     return f"pi-lab: {passed} passed, {len(parts) - passed} failed"
 

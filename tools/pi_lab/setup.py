@@ -9,12 +9,13 @@ import shutil
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tools.pi_lab import debian, initrd
+from tools.pi_lab import debian, initrd, userland
 from tools.pi_lab.host import cache_root, run
 from tools.pi_lab.machines import TEST_WHEELS, Machine
 
@@ -22,6 +23,10 @@ Say = Callable[[str], None]
 # Where Debian's Python looks for what was not installed by apt.
 _PACKAGES = "usr/local/lib/python{}/dist-packages"
 _PLATFORMS = ("manylinux2014", "manylinux_2_17", "manylinux_2_27", "manylinux_2_28", "manylinux_2_31", "manylinux_2_34")
+# What wheels call Debian's architectures.
+_PROCESSORS = {"arm64": "aarch64", "armhf": "armv7l"}
+# A shell with its programs, and the one program that the first process needs.
+_SHELL = ("dash", "coreutils", "busybox-static")
 # The project's wheel is not part of a machine: it lies in the luggage, and this names the place.
 _POINTER = "/luggage/site\n"
 
@@ -91,8 +96,10 @@ def prepared(machine: Machine, say: Say, *, rebuild: bool = False) -> Iterator[I
 
 def key(machine: Machine) -> str:
     """Return a short hash of all that makes the machine what it is: its definition, and the code that follows it."""
-    digest = hashlib.sha256(json.dumps([asdict(machine), TEST_WHEELS], sort_keys=True).encode())
-    for path in (Path(__file__), Path(debian.__file__), Path(initrd.__file__), initrd.FIRST_PROCESS):
+    definition = {name: value for name, value in asdict(machine).items() if name != "tests"}
+    digest = hashlib.sha256(json.dumps([definition, TEST_WHEELS], sort_keys=True).encode())
+    own = (Path(initrd.__file__), initrd.FIRST_PROCESS) if machine.kernel else (Path(userland.__file__),)
+    for path in (Path(__file__), Path(debian.__file__), *own):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 
@@ -108,14 +115,14 @@ def _make(image: Image, say: Say) -> None:
     try:
         say("setting up: packages of Debian")
         fresh = Image(image.machine, work)
-        archive = debian.Archive(image.machine.suite, work / "apt")
-        archive.system(image.machine.debian, fresh.root)
-        archive.kernel(work / "kernel")
+        archive = debian.Archive(image.machine.suite, image.machine.architecture, work / "apt")
+        if image.machine.kernel:
+            archive.system((*_SHELL, *image.machine.debian), fresh.root)
+            _make_bootable(fresh, archive, work / "kernel")
+        else:
+            archive.system(image.machine.debian, fresh.root)
+            userland.install_emulator(fresh.root, image.machine.processor, work / "emulator")
         shutil.rmtree(work / "apt")
-        initrd.make_initrd(work / "kernel", fresh.root / "bin" / "busybox", fresh.initrd)
-        (kernel,) = (work / "kernel" / "boot").glob("vmlinuz-*")
-        kernel.rename(fresh.kernel)
-        shutil.rmtree(work / "kernel")
         say("setting up: wheels")
         _install_wheels(image.machine, fresh.root, work / "wheels")
         fresh.bytecode.mkdir()
@@ -128,16 +135,42 @@ def _make(image: Image, say: Say) -> None:
     say(f"set up in {time.monotonic() - start:.0f} s: {image.folder}")
 
 
+def _make_bootable(image: Image, archive: debian.Archive, folder: Path) -> None:
+    archive.kernel(folder)
+    initrd.make_initrd(folder, image.root / "bin" / "busybox", image.initrd)
+    (kernel,) = (folder / "boot").glob("vmlinuz-*")
+    kernel.rename(image.kernel)
+    shutil.rmtree(folder)
+
+
 def _install_wheels(machine: Machine, root: Path, folder: Path) -> None:
     """Install the machine's wheels for its own Python, which need not be this one, nor this processor's."""
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     kind = ["--only-binary=:all:", "--implementation=cp", f"--python-version={machine.python}"]
-    kind += [f"--platform={name}_aarch64" for name in _PLATFORMS]
-    run([*pip, "download", *kind, f"--dest={folder}", *machine.wheels, *machine.held, *TEST_WHEELS])
-    held = {requirement.partition("==")[0] for requirement in machine.held}
-    wheels = [path for path in sorted(folder.glob("*.whl")) if path.name.partition("-")[0] not in held]
+    kind += [f"--platform={name}_{_PROCESSORS[machine.architecture]}" for name in _PLATFORMS]
+    held = [_empty_wheel(requirement, folder / "held") for requirement in machine.held]
+    found = [f"--find-links={path.parent}" for path in held[:1]]
+    run([*pip, "download", *kind, *found, f"--dest={folder}", *machine.wheels, *machine.held, *TEST_WHEELS])
+    names = {path.name.partition("-")[0] for path in held}
+    wheels = [path for path in sorted(folder.glob("*.whl")) if path.name.partition("-")[0] not in names]
     target = root / _PACKAGES.format(machine.python)
     run([*pip, "install", *kind, "--no-deps", "--no-index", "--no-compile", f"--target={target}", *wheels])
     shutil.rmtree(target / "bin", ignore_errors=True)  # commands that name this machine's Python
     (target / "pi_lab.pth").write_text(_POINTER)
     shutil.rmtree(folder)
+
+
+def _empty_wheel(requirement: str, folder: Path) -> Path:
+    """Write a wheel with nothing in it but its name: what pip takes for "name==version" that Debian has installed.
+
+    For armv7l there would be none that it could download.
+    """
+    name, _, version = requirement.partition("==")
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        notes = f"{name}-{version}.dist-info"
+        wheel.writestr(f"{notes}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        wheel.writestr(f"{notes}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{notes}/RECORD", "")
+    return path

@@ -15,6 +15,17 @@ def test_every_part_has_a_command() -> None:
     assert {*PARTS, *COUNT, "script"} == set(guest.commands([]))
 
 
+def test_a_machines_own_tests_are_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tests = tmp_path / "tests" / "edgeinfer"
+    (tests / "runtime").mkdir(parents=True)
+    for name in ("test_cli.py", "runtime/test_trial.py", "test_live.py", "runtime/test_long.py"):
+        (tests / name).write_text("" if name.endswith("long.py") else "pytestmark = pytest.mark.device\n")
+    monkeypatch.setattr(guest, "LUGGAGE", tmp_path)
+    command = guest.commands([], ["runtime/test_*.py", "test_cli.py"])["tests"]
+    files = [word for word in command if word.endswith(".py")]
+    assert files == [str(tests / "runtime/test_trial.py"), str(tests / "test_cli.py")]
+
+
 def test_options_for_pytest_reach_it() -> None:
     assert guest.commands(["-k", "trial"])["tests"][-2:] == ["-k", "trial"]
 

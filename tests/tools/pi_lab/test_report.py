@@ -38,6 +38,14 @@ def test_the_closing_line_counts_parts() -> None:
     assert closing_line([a_run(DOCTOR, FAILED), a_run(TESTS)]) == "pi-lab: 2 passed, 1 failed"
 
 
+def test_what_is_not_part_of_a_machine_is_said_and_counts_neither_way() -> None:
+    absent = Part("camera", 0, 0.0, 0, "", "it has no kernel of its own, and so no camera")
+    run = a_run(absent, TESTS)
+    assert run.passed
+    assert "camera   not part of this machine: it has no kernel of its own, and so no camera\n" in summary([run])
+    assert closing_line([run]) == "pi-lab: 1 passed, 0 failed"
+
+
 def test_parts_are_read_with_what_they_printed(tmp_path: Path) -> None:
     row = {"part": "doctor", "exit": 0, "seconds": 5.8, "peak_rss_bytes": 60 * 2**20}
     (tmp_path / "results.json").write_text(json.dumps([row]))

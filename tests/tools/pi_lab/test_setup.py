@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +36,18 @@ def quiet(text: str) -> None:
 def test_another_definition_has_another_key() -> None:
     assert key(replace(MACHINE, wheels=("numpy<2",))) != key(MACHINE)
     assert key(replace(MACHINE, processor="cortex-a53")) != key(MACHINE)
+
+
+def test_other_tests_do_not_make_another_machine() -> None:
+    assert key(replace(MACHINE, tests=("test_cli.py",))) == key(MACHINE)
+
+
+def test_pip_takes_what_debian_has_installed_for_installed(tmp_path: Path) -> None:
+    wheel = setup._empty_wheel("numpy==1.24.2", tmp_path / "held")
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--no-index", "--quiet"]
+    command += [f"--find-links={wheel.parent}", f"--dest={tmp_path}", "numpy>=1.24"]
+    subprocess.run(command, check=True)
+    assert (tmp_path / wheel.name).read_bytes() == wheel.read_bytes()
 
 
 def test_a_machine_is_made_once(made: list[str]) -> None:

@@ -45,7 +45,7 @@ def resnet(data: Path, folder: Path, device_python: str) -> list[dict[str, objec
         data / "mlperf_tiny" / "ic" / "pretrainedResnet.h5",
         data / "cifar10_jpeg" / "train40k.npz",
         data / "cifar10_jpeg" / "test5k.npz",
-        Recipe((Quantize("int8", samples=200),), target="raspberrypi", seed=SEED),
+        Recipe((Quantize("int8", samples=200),), target="raspberrypi-tflite", seed=SEED),
         Card(normalization=(0, 1), labels=open_dataset(data / "cifar10_jpeg" / "test5k.npz").classes),
         [folder, device_python],
     )
@@ -69,7 +69,7 @@ def mobilenet(data: Path, folder: Path, device_python: str) -> list[dict[str, ob
         data / "keras_imagenet" / "mobilenet_v2_1.0_224_from_tflite.h5",
         folder / "calibrate",
         folder / "judge",
-        Recipe((Quantize("int8", samples=100),), target="raspberrypi", seed=SEED),
+        Recipe((Quantize("int8", samples=100),), target="raspberrypi-tflite", seed=SEED),
         Card(
             normalization=(127.5, 127.5),
             labels=(data / "coral" / "imagenet_labels.txt").read_text(encoding="utf-8").splitlines(),

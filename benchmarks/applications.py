@@ -222,7 +222,7 @@ def int8(model: Any, size: int, normalization: tuple[float, float] | None) -> Co
     return convert(
         model,
         pictures(CALIBRATE, size, SEED + 1),
-        recipe=Recipe((Quantize("int8", samples=CALIBRATE),), target="raspberrypi", seed=SEED),
+        recipe=Recipe((Quantize("int8", samples=CALIBRATE),), target="raspberrypi-tflite", seed=SEED),
         card=card(normalization),
     )
 

@@ -7,6 +7,7 @@ from converters.errors import AccuracyDropError, CalibrationError, ConversionErr
 from converters.metadata import annotate
 from converters.recipe import Distill, FineTune, Fit, Prune, Quantize, Recipe, Verify
 from converters.report import Report
+from converters.targets import Target
 from edgeinfer.model.heads import AnchorGrid, DetectionHead
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Recipe",
     "RecipeError",
     "Report",
+    "Target",
     "Training",
     "TrainingError",
     "Verify",

@@ -11,9 +11,11 @@ from converters.card import Card
 from converters.contract import describe, own_inputs, tensor_normalization
 from converters.data import Calibration
 from converters.facts import ModelFacts
+from converters.file_check import FileCheck
 from converters.metadata import write
 from converters.quantize.ptq import ConvertRequest
 from converters.recipe import Quantize, Recipe
+from converters.target_check import judged
 from converters.targets import CALIBRATED_SCHEMES, Target
 from converters.tflite.gates import GateResult, check_file, check_input_range, quantized_inputs
 from converters.tflite.process import ConverterProcess
@@ -54,6 +56,8 @@ class Built:
         seconds: That the converter took.
         gates: What the file satisfies.
         warnings: Sentences for the report.
+        check: Where its ops run on the target; None for the float reference, which is for this machine.
+        replaced: What stands in the place of layers that the target lacks, one sentence a layer.
     """
 
     step: str
@@ -62,6 +66,8 @@ class Built:
     seconds: float
     gates: tuple[GateResult, ...] = ()
     warnings: tuple[str, ...] = ()
+    check: FileCheck | None = None
+    replaced: tuple[str, ...] = ()
 
     def telling(self, made: Mapping[str, object]) -> Built:
         """Return the same file, which says of itself how it was made."""
@@ -75,7 +81,7 @@ def build_plain(process: ConverterProcess, facts: ModelFacts, job: Job) -> Built
     request = ConvertRequest(
         output=job.folder / "float32.tflite", scheme="float32", io="float32", ending=step.ending, top_k=step.top_k
     )
-    tflite, seconds = _convert(process, request)
+    tflite, seconds, _ = _convert(process, request)
     metadata = describe(tflite, facts, job.card, {}, step.ending)
     return Built("float32", write(tflite, metadata), metadata, seconds)
 
@@ -98,11 +104,11 @@ def build_quantized(process: ConverterProcess, facts: ModelFacts, job: Job, fine
 
     Raises:
         ConversionError: The converter cannot do it, or its result is not what was asked for.
-        UnsupportedOpError: An op that the target cannot run.
+        UnsupportedOpError: An op that the target cannot run, or a layer that cannot be replaced for it.
     """
     quantize = job.recipe.quantize
     finer = finer or Finer()
-    tflite, seconds = _convert(process, _request(job, facts, quantize, finer))
+    tflite, seconds, replaced = _convert(process, _request(job, facts, quantize, finer))
     gates = check_file(
         tflite,
         scheme=quantize.scheme,
@@ -116,13 +122,15 @@ def build_quantized(process: ConverterProcess, facts: ModelFacts, job: Job, fine
         for spec, stored in zip(metadata.inputs, quantized_inputs(tflite), strict=True):
             if spec.normalization is not None:
                 warnings += check_input_range(stored, declared=spec.normalization.range)
-    return Built(quantize.scheme, write(tflite, metadata), metadata, seconds, gates, tuple(warnings))
+    finished = write(tflite, metadata)
+    checked = judged(finished, facts, job.target)
+    return Built(quantize.scheme, finished, metadata, seconds, gates, tuple(warnings), checked, replaced)
 
 
-def _convert(process: ConverterProcess, request: ConvertRequest) -> tuple[bytes, float]:
+def _convert(process: ConverterProcess, request: ConvertRequest) -> tuple[bytes, float, tuple[str, ...]]:
     started = time.perf_counter()
-    process.convert(request)
-    return request.output.read_bytes(), time.perf_counter() - started
+    made = process.convert(request)
+    return request.output.read_bytes(), time.perf_counter() - started, made.replaced
 
 
 def _request(job: Job, facts: ModelFacts, quantize: Quantize, finer: Finer) -> ConvertRequest:
@@ -141,4 +149,5 @@ def _request(job: Job, facts: ModelFacts, quantize: Quantize, finer: Finer) -> C
         fallback=finer.fallback,
         ending=quantize.ending,
         top_k=quantize.top_k,
+        substitute_for=job.target.name if job.target.replaces_layers else "",
     )

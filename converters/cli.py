@@ -1,4 +1,4 @@
-"""`edgeinfer-convert MODEL ... | annotate`: parses, calls the public functions, prints."""
+"""`edgeinfer-convert MODEL ... | annotate | check`: parses, calls the public functions, prints."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import get_args
 
 from converters.card import Card, Training
-from converters.conversion import Conversion
+from converters.check_command import check_parser, run_check
+from converters.conversion import Conversion, check_name
 from converters.convert import convert
 from converters.errors import AccuracyDropError
 from converters.metadata import annotate, assign_roles
 from converters.recipe import Ending, Quantize, Recipe, Step, Verify
 from converters.report import Report
 from converters.roles import check_answerable
-from converters.targets import TARGETS, Scheme
+from converters.target_file import target_of_word
+from converters.targets import TARGETS, Io, Scheme
 from edgeinfer import __version__
 from edgeinfer.command import Parser, picture_options, run_command, talk_options
 from edgeinfer.errors import InputError, MetadataError, naming
@@ -38,6 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # argparse cannot have both a sub-command and a model in the first place.
         if words[:1] == ["annotate"]:
             return _annotate(annotate_parser().parse_args(words[1:]))
+        if words[:1] == ["check"]:
+            said, code = run_check(check_parser().parse_args(words[1:]))
+            print(said)
+            return code
         return _convert(convert_parser().parse_args(words))
 
     return run_command(run, words)
@@ -48,7 +54,8 @@ def convert_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="edgeinfer-convert",
         usage="edgeinfer-convert MODEL --calibration DATA [options] -o OUT.tflite\n"
-        "       edgeinfer-convert annotate MODEL.tflite [options]",
+        "       edgeinfer-convert annotate MODEL.tflite [options]\n"
+        "       edgeinfer-convert check MODEL.tflite --target TARGET",
         description="Turn a trained Keras model into a quantized, checked and labelled TFLite file.",
         epilog="Example: edgeinfer-convert birds.keras --calibration photos/ --validation labelled/ --labels "
         "birds.txt -o birds.tflite. DATA is a folder of pictures, class folders, a folder with labels.csv, an .npz "
@@ -71,9 +78,10 @@ def convert_parser() -> argparse.ArgumentParser:
     data.add_argument("--class-offset", type=int, metavar="N", help="added to classes given as numbers")
     recipe = parser.add_argument_group("recipe")
     recipe.add_argument("--recipe", type=Path, help="a recipe file; replaces the other options of this group")
-    recipe.add_argument("--target", help=f"{', '.join(one.name for one in TARGETS)} (default cpu)")
+    names = ", ".join(one.name for one in TARGETS)
+    recipe.add_argument("--target", help=f"{names}, or a JSON file (default cpu)")
     recipe.add_argument("--scheme", choices=get_args(Scheme), help="default int8")
-    recipe.add_argument("--io", choices=("int8", "uint8", "float32"), help="tensors at both ends (default int8)")
+    recipe.add_argument("--io", choices=get_args(Io), help="tensors at both ends (default: the target's)")
     recipe.add_argument("--ending", choices=get_args(Ending), help="put into the graph behind the model")
     recipe.add_argument("--top-k", type=int, metavar="K", help="classes that --ending top-k answers with (default 5)")
     recipe.add_argument("--samples", type=int, help="calibration samples (default 200)")
@@ -175,11 +183,13 @@ def _convert(options: argparse.Namespace) -> int:
         else:
             print(f"{error.report}\n\n{type(error).__name__}: {error}\nKept as {failed}", file=sys.stderr)
         return error.exit_code
-    result.save(options.output)
+    written = result.save(options.output)
     if options.json:
-        print(json.dumps({"output": str(options.output), **result.report.to_json()}))
+        print(
+            json.dumps({"output": str(options.output), "written": list(map(str, written)), **result.report.to_json()})
+        )
     else:
-        print(f"{result.report}\n\nWrote {options.output}")
+        print(f"{result.report}\n\nWrote {', '.join(map(str, written))}")
     return 0
 
 
@@ -204,10 +214,11 @@ def _recipe(options: argparse.Namespace) -> Recipe:
     steps: list[Step] = [Quantize(**{name: value for name, value in given.items() if value is not None})]
     if not options.no_verify:
         steps.append(Verify() if options.max_drop is None else Verify(max_drop=options.max_drop))
-    return Recipe(tuple(steps), target=options.target or "cpu", seed=options.seed or 0)
+    return Recipe(tuple(steps), target=target_of_word(options.target or "cpu"), seed=options.seed or 0)
 
 
 def _check_output(path: Path, model: Path) -> None:
+    check_name(path)
     if path.exists() and model.exists() and path.samefile(model):
         raise InputError(
             "The output would stand in the place of the trained model.",

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from converters.recipe import Recipe
 from converters.report import Report
+from edgeinfer.errors import InputError
 from edgeinfer.files import write_whole
 from edgeinfer.model.metadata import ModelMetadata
+
+if TYPE_CHECKING:
+    from converters.edgetpu.compiler import Compilation
+
+__all__ = ["COMPILED_SUFFIX", "Conversion", "check_name"]
+
+# What Google's compiler appends to the name; a file is called so only if it is compiled.
+COMPILED_SUFFIX = "_edgetpu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,24 +27,59 @@ class Conversion:
     """The result.
 
     Attributes:
-        tflite: The file's bytes, metadata included.
+        tflite: The file's bytes, metadata included. For an Edge TPU it is what the compiler takes, and what runs where
+            there is no chip.
         metadata: What the file says of itself.
         recipe: What made it.
         report: What it cost.
+        compiled: The same model compiled for an Edge TPU, where the compiler is installed; else None.
     """
 
     tflite: bytes
     metadata: ModelMetadata
     recipe: Recipe
     report: Report
+    compiled: Compilation | None = field(default=None, repr=False)
 
-    def save(self, path: str | Path) -> None:
-        """Write the file, whole or not at all.
+    def save(self, path: str | Path) -> tuple[Path, ...]:
+        """Write the file, whole or not at all, and the compiled one beside it where there is one.
+
+        Returns:
+            What was written: `NAME.tflite`, and where it was compiled `NAME_edgetpu.tflite` with the compiler's log and
+            a JSON file that holds log and prediction.
 
         Raises:
+            InputError: The name says that the file is compiled.
             OutputError: It cannot be written; what stood there before is untouched.
         """
-        write_whole(path, self.tflite)
+        place = Path(path)
+        check_name(place)
+        write_whole(place, self.tflite)
+        if self.compiled is None:
+            return (place,)
+        beside = place.with_name(f"{place.stem}{COMPILED_SUFFIX}{place.suffix}")
+        write_whole(beside.with_suffix(".log"), self.compiled.text.encode())
+        write_whole(beside.with_suffix(".json"), json.dumps(self.compiled.to_json(), indent=1).encode() + b"\n")
+        # Last, so that where it stands its log stands beside it.
+        write_whole(beside, self.compiled.data)
+        return place, beside, beside.with_suffix(".log"), beside.with_suffix(".json")
 
     def __repr__(self) -> str:
         return f"Conversion({self.metadata.name}, {len(self.tflite)} bytes, {self.report.scheme})"
+
+
+def check_name(path: Path) -> None:
+    """Refuse a name that says of a file that was not compiled that it was.
+
+    Raises:
+        InputError: It ends with `_edgetpu`.
+    """
+    if path.stem.endswith(COMPILED_SUFFIX):
+        plain = path.with_name(f"{path.stem.removesuffix(COMPILED_SUFFIX) or 'model'}{path.suffix}")
+        raise InputError(
+            f"The ending `{COMPILED_SUFFIX}` is for files that the Edge TPU compiler has written.",
+            received=f"`{path.name}`",
+            expected=f"e.g. `{plain.name}`: with `--target edgetpu` the compiled file then stands beside it, where the "
+            "compiler is installed",
+            next_step=f"-o {plain}",
+        )

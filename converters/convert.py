@@ -68,7 +68,8 @@ def convert(
         RecipeError: A step lacks its data or its teacher, or cannot be done to this model.
         TrainingError: A step's training cannot go on.
         CalibrationError: The calibration data cannot be right.
-        UnsupportedOpError: An op that the target cannot run.
+        UnsupportedOpError: An op that the target cannot run, or a layer that cannot be replaced for it. A file that its
+            target refuses is not handed out.
         MetadataError: The labels do not fit the model.
         OutputError: The work folder cannot be written to.
         AccuracyDropError: A gate failed; it carries `.report` and `.conversion`.

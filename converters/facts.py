@@ -84,7 +84,9 @@ class Loaded:
     Attributes:
         call: Takes the batch-1 tensors in the order of `facts.inputs`, returns them in that of `facts.outputs`.
         facts: What it is. The shapes of its outputs are known for sure after tracing.
+        replaced: What stands in the place of layers that the target lacks, one sentence a layer.
     """
 
     call: Callable[[Sequence[Any]], list[Any]]
     facts: ModelFacts
+    replaced: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from converters.errors import ConversionError
 from converters.facts import Kind, LayerFacts, Loaded, ModelFacts, TensorFacts
 from converters.graph.leading import take_off_leading
 from converters.graph.lower import lower
+from converters.graph.substitute import substitute
 from converters.inert import check_graph, check_settings
 from converters.legacy import UNREADABLE, explain_load_failure, readable_h5
 from converters.quantize.insert import ranged_model
@@ -82,13 +84,17 @@ def model_kind(path: Path) -> Kind:
     raise ConversionError(f"`{path}` is no Keras model.", received=what, expected=expected, next_step=_RESAVE_CURE)
 
 
-def load_keras(path: Path, kind: Kind, ranges: Ranges = (), *, lowered: bool = False) -> Loaded:
+def load_keras(
+    path: Path, kind: Kind, ranges: Ranges = (), *, lowered: bool = False, substitute_for: str = ""
+) -> Loaded:
     """Read a `.keras` or `.h5` file with Keras 3, and take a leading rescaling off.
 
     `ranges` of activations (layer name, low, high) are built into what is called. With `lowered`, layers without int8
-    kernels are called step by step, see `converters.graph.lower`; the facts are those of the model in the file.
+    kernels are called step by step, see `converters.graph.lower`; with `substitute_for`, the name of a target, layers
+    that it lacks are replaced, see `converters.graph.substitute`. The facts are those of the model in the file.
 
     Raises:
+        UnsupportedOpError: A layer has no place on the target, and no exact replacement.
         ConversionError: The file holds code, unknown layers or no model; an input has no fixed shape; a range no layer.
         MissingDependencyError: Keras is not installed.
     """
@@ -101,12 +107,18 @@ def load_keras(path: Path, kind: Kind, ranges: Ranges = (), *, lowered: bool = F
     # Automatic layer names count on from model to model; they would end up in the file's tensor names.
     keras.backend.clear_session()
     model = read_keras(path, kind)
-    return _from_keras(model, kind, {"keras": str(keras.__version__)}, lambda one: _prepared(one, ranges, lowered))
+    replaced: list[str] = []
 
+    def prepared(body: Any) -> Any:
+        # Who replaces layers refuses those that would be lowered.
+        body = lower(body) if lowered and not substitute_for else body
+        body = ranged_model(body, ranges) if ranges else body
+        body, notes = substitute(body, substitute_for) if substitute_for else (body, ())
+        replaced.extend(notes)
+        return body
 
-def _prepared(model: Any, ranges: Ranges, lowered: bool) -> Any:
-    model = lower(model) if lowered else model
-    return ranged_model(model, ranges) if ranges else model
+    loaded = _from_keras(model, kind, {"keras": str(keras.__version__)}, prepared)
+    return replace(loaded, replaced=tuple(replaced))
 
 
 def read_keras(path: Path, kind: Kind) -> Any:

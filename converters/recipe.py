@@ -15,7 +15,7 @@ from typing import Any, get_args
 from converters.errors import RecipeError
 from converters.settings import close_name, is_whole
 from converters.steps import Distill, Ending, FineTune, Fit, Prune, Quantize, Step, Verify
-from converters.targets import target
+from converters.targets import TARGETS, Target, target
 from edgeinfer.files import read_bytes, write_whole
 
 __all__ = ["SCHEMA", "Distill", "Ending", "FineTune", "Fit", "Prune", "Quantize", "Recipe", "Step", "Verify"]
@@ -39,7 +39,7 @@ class Recipe:
     Attributes:
         steps: Any number of `Prune`, `FineTune` and `Distill`, then one `Quantize`; a `Verify` wherever the model shall
             be judged as it is at that point.
-        target: Name of a target, see `converters.targets`.
+        target: Name of a target, or a `Target` of one's own, see `converters.targets`.
         seed: Chooses the calibration samples where there are more than a step needs, and is where all that is random
             in the training begins.
         fit: What all steps that train have in common.
@@ -51,7 +51,7 @@ class Recipe:
     """
 
     steps: tuple[Step, ...]
-    target: str = "cpu"
+    target: str | Target = "cpu"
     seed: int = 0
     fit: Fit = Fit()  # noqa: RUF009 - a frozen value
 
@@ -61,7 +61,9 @@ class Recipe:
                 "`steps` is a tuple or a list.", received=repr(self.steps), expected="(Quantize(), Verify())"
             )
         object.__setattr__(self, "steps", tuple(self.steps))
-        target(self.target)
+        if isinstance(self.target, Target) and target(self.target) in TARGETS:
+            object.__setattr__(self, "target", self.target.name)  # so that equal recipes are equal
+        self._check_target(target(self.target))
         if not (is_whole(self.seed) and self.seed >= 0):
             raise RecipeError("`seed` is a whole number.", received=repr(self.seed), expected="0 or more")
         if not isinstance(self.fit, Fit):
@@ -74,6 +76,28 @@ class Recipe:
                     expected=", ".join(f"{kind.__name__}(...)" for kind in _STEPS.values()),
                 )
         self._check_order()
+
+    def _check_target(self, machine: Target) -> None:
+        for step in self.steps:
+            if not isinstance(step, Quantize):
+                continue
+            asked: list[tuple[str, str, tuple[str, ...]]] = [("scheme", step.scheme, machine.schemes)]
+            if step.scheme == "int8":  # the others have floats at both ends
+                asked.append(("io", step.ends(machine.io), machine.ios))
+            for name, value, known in asked:
+                if value not in known:
+                    raise RecipeError(
+                        f"The target `{machine.name}` does not take this.",
+                        received=f'{name}="{value}"',
+                        expected=" or ".join(f'{name}="{one}"' for one in known),
+                        next_step="Quantize so, or convert for another target.",
+                    )
+            if step.fallback and not machine.floats:
+                raise RecipeError(
+                    f"The target `{machine.name}` computes in integers only: no layer can stay float.",
+                    received=", ".join(pattern for pattern, _ in step.fallback),
+                    next_step="Leave `fallback` away, or convert for another target.",
+                )
 
     def _check_order(self) -> None:
         quantizes = [number for number, step in enumerate(self.steps) if isinstance(step, Quantize)]
@@ -135,7 +159,7 @@ class Recipe:
         steps = [{"step": type(step).__name__.lower(), **_plain(step)} for step in self.steps]
         return {
             "schema": SCHEMA,
-            "target": self.target,
+            "target": self.target if isinstance(self.target, str) else self.target.to_json(),
             "seed": self.seed,
             "fit": {**asdict(self.fit), "augment": list(self.fit.augment)},
             "steps": steps,
@@ -169,9 +193,10 @@ class Recipe:
         if not isinstance(fit, Mapping):
             raise RecipeError("`fit` is an object.", received=repr(fit), expected='{"batch_size": 128}')
         _known("`fit`", fit, tuple(field.name for field in fields(Fit)))
+        wanted = data.get("target", "cpu")
         return Recipe(
             tuple(_step(row) for row in rows),
-            target=str(data.get("target", "cpu")),
+            target=Target.from_json(wanted) if isinstance(wanted, Mapping) else str(wanted),
             seed=data.get("seed", 0),
             fit=Fit(**fit),
         )

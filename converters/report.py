@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from converters.account import Entry, gzip_size
+from converters.file_check import FileCheck
 from converters.tflite.gates import GateResult
 from converters.verify import Comparison
 from edgeinfer.evaluate import Evaluation
@@ -71,6 +72,9 @@ class Report:
         comparison: What quantization cost; None if it was not verified.
         judged_on: In words: what the comparison ran on.
         account: What every step cost; None for a recipe that only quantizes, without test data.
+        check: Where the file's ops run on the target.
+        replaced: What stands in the place of layers that the target lacks, one sentence a layer.
+        compiler: What the target's compiler said, or how to come by it; "" for a target without one.
         calibration: Count, unit and fingerprint of the calibration samples; empty for a scheme without them.
         warnings: Sentences that the user should read.
     """
@@ -86,6 +90,9 @@ class Report:
     warnings: tuple[str, ...] = ()
     judged_on: str = "held-out calibration samples"
     account: Account | None = None
+    check: FileCheck | None = None
+    replaced: tuple[str, ...] = ()
+    compiler: str = ""
 
     def to_json(self) -> dict[str, object]:
         """Return what `edgeinfer-convert --json` prints, without the output's path."""
@@ -107,6 +114,9 @@ class Report:
                 "measured_on": self.account.measured_on,
                 "steps": [entry.to_json() for entry in self.account.entries],
             },
+            "check": None if self.check is None else self.check.to_json(),
+            "replaced": list(self.replaced),
+            "compiler": self.compiler,
             "gates": [{"name": gate.name, "ok": gate.ok, "detail": gate.detail} for gate in self.gates],
             "calibration": self.calibration,
             "warnings": list(self.warnings),
@@ -122,6 +132,9 @@ class Report:
             lines += ["", "Not verified: nothing is known of the accuracy of this file."]
         else:
             lines += ["", "No gate: the recipe has no Verify."]
+        lines += [f"Replaced: {sentence}." for sentence in self.replaced]
+        if self.check is not None and (self.check.accelerator or self.check.notes):
+            lines += ["", *self.check.outline(), *([self.compiler] if self.compiler else [])]
         lines += [f"Warning: {warning}" for warning in self.warnings]
         return "\n".join(lines)
 

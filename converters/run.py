@@ -14,6 +14,7 @@ from converters.compress import Workshop, advance
 from converters.contract import own_inputs
 from converters.conversion import Conversion
 from converters.data import Calibration, choose
+from converters.edgetpu.compiler import Compilation, compile_bytes, compiler_command, find_compiler
 from converters.errors import ConversionError, RecipeError
 from converters.facts import ModelFacts
 from converters.preparation import Samples
@@ -219,6 +220,7 @@ class Run:
         if comparison is not None and self._judges.validation is None:
             warnings += self._samples.warnings
         now, costs = now.telling(self._made(comparison)), self._account()
+        compiled = self._compiled(now)
         rows = [*([self._original] if self._original is not None and comparison is not None else []), now]
         report = Report(
             model=now.metadata.name,
@@ -231,9 +233,19 @@ class Run:
             judged_on=self._judged_on(),
             calibration=calibration.to_json() if calibration else {},
             account=costs,
+            check=now.check,
+            replaced=now.replaced,
+            compiler=_said_by(compiled) if job.target.accelerator == "edgetpu" else "",
             warnings=(*warnings, *_ungated_loss(costs, gated=comparison is not None)),
         )
-        return Conversion(now.tflite, now.metadata, job.recipe, report)
+        return Conversion(now.tflite, now.metadata, job.recipe, report, compiled)
+
+    def _compiled(self, now: Built) -> Compilation | None:
+        """Return the file as Google's compiler makes it, where the target needs that and the compiler is installed."""
+        if self._job.target.accelerator != "edgetpu" or find_compiler() is None:
+            return None
+        self._say(Progress("compile for the Edge TPU", 0, 0))
+        return compile_bytes(now.tflite, name=f"{now.metadata.name or 'model'}.tflite")
 
     def _judged_on(self) -> str:
         if self._judges.validation is not None:
@@ -274,6 +286,14 @@ class Run:
                 "error": comparison.error,
             }
         return made
+
+
+def _said_by(compiled: Compilation | None) -> str:
+    if compiled is None:
+        return f"Not compiled: the compiler is not installed here. Next: {compiler_command('FILE.tflite')}"
+    log = compiled.log
+    agrees = "as predicted" if not compiled.differences else "; ".join(compiled.differences)
+    return f"Compiled by version {log.version or 'unknown'}: {log.mapped} of {log.total} ops on the chip, {agrees}."
 
 
 def _ungated_loss(costs: Account | None, *, gated: bool) -> tuple[str, ...]:

@@ -83,6 +83,7 @@ else:
         made = type(cls)(cls.__name__, cls.__bases__, space)
         # A slot's own setter passes by `__setattr__`, which refuses, and is quicker than `object.__setattr__`.
         made._setters_ = tuple(made.__dict__[name].__set__ for name in own)
+        made._checks_ = hasattr(made, "__post_init__")
         return made
 
     class _Twin:
@@ -119,12 +120,12 @@ else:
 
     def _init(self: Any, *args: Any, **named: Any) -> None:
         cls = type(self)
-        fields = cls._fields_
-        if named or len(args) != len(fields):
+        setters = cls._setters_
+        if named or len(args) != len(setters):
             args = _arguments(cls, args, named)
-        for put, value in zip(cls._setters_, args, strict=True):
+        for put, value in zip(setters, args):  # noqa: B905 - as many, and `strict` costs a frame its time
             put(self, value)
-        if hasattr(cls, "__post_init__"):
+        if cls._checks_:
             self.__post_init__()
 
     def _arguments(cls: type, args: tuple[Any, ...], named: dict[str, Any]) -> list[Any]:
@@ -133,22 +134,20 @@ else:
         if len(args) > len(fields):
             raise TypeError(f"{cls.__qualname__}() takes {len(fields)} arguments but {len(args)} were given")
         found, missing = list(args), []
-        for place, (name, own) in enumerate(fields.items()):
-            if place < len(args):
-                if name in named:
-                    raise TypeError(f"{cls.__qualname__}() got multiple values for argument '{name}'")
-            elif name in named:
-                found.append(named.pop(name))
-            elif own.factory is not None:
-                found.append(own.factory())
-            elif own.default is not _MISSING:
-                found.append(own.default)
-            else:
-                missing.append(f"'{name}'")
+        for name in cls.__match_args__[len(args) :]:
+            value = named.pop(name, _MISSING)
+            if value is _MISSING:
+                own = fields[name]
+                value = own.default if own.factory is None else own.factory()
+                if value is _MISSING:
+                    missing.append(f"'{name}'")
+            found.append(value)
         if missing:
             raise TypeError(f"{cls.__qualname__}() is missing required arguments: {', '.join(missing)}")
         if named:
-            raise TypeError(f"{cls.__qualname__}() got an unexpected keyword argument '{next(iter(named))}'")
+            name = next(iter(named))
+            what = "multiple values for" if name in fields else "an unexpected keyword"
+            raise TypeError(f"{cls.__qualname__}() got {what} argument '{name}'")
         return found
 
     def _repr(self: Any) -> str:

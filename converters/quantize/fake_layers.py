@@ -115,7 +115,9 @@ def fake_layers() -> FakeLayers:
             return input_shape
 
         def get_config(self) -> dict[str, Any]:
-            return {**super().get_config(), "low": self.low, "high": self.high}
+            settings = super().get_config()
+            settings.pop("trainable")  # it never is, and `__init__` says so itself
+            return {**settings, "low": self.low, "high": self.high}
 
     class LearnedRange(keras.Layer):  # type: ignore[misc]
         """The ends are learned as multiples of what was measured, so one learning rate fits ranges of any size."""

@@ -53,6 +53,8 @@ class ConvertRequest:
         fallback: Layers that stay float in an int8 file: (pattern, "float32"), see `converters.quantize.mixed`.
         ending: What is put behind the model, see `converters.quantize.ending`; None is nothing.
         top_k: For the ending "top-k".
+        substitute_for: Name of a target whose missing layers are replaced, see `converters.graph.substitute`; "" leaves
+            the model as it is.
     """
 
     output: Path
@@ -65,6 +67,7 @@ class ConvertRequest:
     fallback: tuple[tuple[str, str], ...] = ()
     ending: Ending | None = None
     top_k: int = 5
+    substitute_for: str = ""
 
     def __post_init__(self) -> None:
         for what, value, allowed in (
@@ -106,12 +109,14 @@ class ConvertFacts:
         size_bytes: Its size.
         samples: How many calibration samples the converter saw; 0 for a scheme without calibration.
         seconds: How long the converter ran, calibration included.
+        replaced: What stands in the place of layers that the target lacks, one sentence a layer.
     """
 
     output: Path
     size_bytes: int
     samples: int
     seconds: float
+    replaced: tuple[str, ...] = ()
 
 
 def quantize(frozen: Frozen, request: ConvertRequest) -> tuple[bytes, int]:

@@ -15,16 +15,23 @@ import numpy as np
 
 from converters.data import REFUSE_RATIO, WARN_RATIO
 from converters.errors import CalibrationError, ConversionError
+from converters.layers import layer_of, operator_layer
 from converters.targets import Io, Scheme, Target
 from edgeinfer.errors import MissingDependencyError, UnsupportedOpError
 from edgeinfer.files import sha256
 from edgeinfer.model.metadata import InputSpec
-from edgeinfer.model.ops import ceilings
 from edgeinfer.model.schema import ModelFile, Operator, Subgraph, Tensor, parse
-from edgeinfer.runtime.engines import Engine, EngineName, engine_error, find_engine, open_interpreter
+from edgeinfer.runtime.engines import (
+    Engine,
+    EngineName,
+    engine_error,
+    find_engine,
+    installed_engines,
+    open_interpreter,
+)
 from edgeinfer.runtime.trial import try_first
 
-__all__ = ["GateResult", "check_file", "check_input_range", "quantized_inputs"]
+__all__ = ["GateResult", "check_file", "check_input_range", "quantized_inputs", "try_engines"]
 
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 # What a tensor of a full integer file may be. int16 beside int8 is the cell state of a recurrent layer.
@@ -86,9 +93,25 @@ def check_file(tflite: bytes, *, scheme: Scheme, io: Io, target: Target, mixed: 
         GateResult("ends", True, _ends(file, io)),
     ]
     if scheme in _INTEGERS and not mixed:
-        rows.append(GateResult("integer only", True, _integer_only(file, scheme, io)))
+        rows.append(GateResult("integer only", True, _integer_only(file, scheme, io, target)))
     rows.append(GateResult("op versions", True, _op_versions(file, target)))
-    rows.extend(_runs(tflite, name) for name in target.engines)
+    return (*rows, *try_engines(tflite, target))
+
+
+def try_engines(tflite: bytes, target: Target) -> tuple[GateResult, ...]:
+    """Load and run a file once in each of the target's engines that is installed here; without any, in another one.
+
+    The other one says nothing of the target's engine, but finds what no engine could run.
+
+    Raises:
+        DamagedModelError: An engine refuses the file.
+        UnsupportedOpError: An engine does not know an op of it.
+        ConversionError: An output is not finite.
+    """
+    rows = [_runs(tflite, name) for name in target.engines]
+    others = [one.name for one in installed_engines() if one.name not in target.engines]
+    if others and not any(row.ok for row in rows):
+        rows.append(_runs(tflite, others[0]))
     return tuple(rows)
 
 
@@ -173,19 +196,10 @@ def _operators(file: ModelFile) -> Iterator[tuple[Subgraph, Operator]]:
 def _where(graph: Subgraph, operator: Operator) -> str:
     """Say where an op stands, in the words of the Keras model as far as the tensors' names tell them."""
     names = [graph.tensors[index].name for index in operator.outputs]
-    layer = next((found for found in map(_layer, names) if found), "")
-    place = f"op {operator.index} {operator.op} -> " + ", ".join(f"`{name}`" for name in names)
+    layer = operator_layer(graph, operator)
+    place = f"op {operator.index} {operator.op} version {operator.version} -> "
+    place += ", ".join(f"`{name}`" for name in names)
     return f"{place} (layer `{layer}`)" if layer else place
-
-
-def _layer(tensor: str) -> str:
-    """Return the layer that a tensor's name tells, "" where it tells none.
-
-    TensorFlow names a tensor by model, layers and op, and joins what was fused with semicolons:
-    "functional/stem/Relu;functional/stem/convolution" is of the layer "stem".
-    """
-    parts = tensor.split(";")[0].split("/")
-    return "/".join(parts[1:-1]) if len(parts) > 2 else parts[0] if len(parts) == 2 else ""
 
 
 def _no_custom_op(file: ModelFile) -> str:
@@ -264,7 +278,7 @@ def _ends(file: ModelFile, io: Io) -> str:
     )
 
 
-def _integer_only(file: ModelFile, scheme: Scheme, io: Io) -> str:
+def _integer_only(file: ModelFile, scheme: Scheme, io: Io, target: Target) -> str:
     """Refuse every tensor that is no integer, but for a QUANTIZE at the front and a DEQUANTIZE at the end."""
     allowed = _INTEGERS[scheme]
     counts: dict[str, int] = {}
@@ -277,8 +291,8 @@ def _integer_only(file: ModelFile, scheme: Scheme, io: Io) -> str:
                     f'A {tensor.dtype} tensor is left in a model that was quantized with "{scheme}".',
                     received=_users(graph, tensor),
                     expected=", ".join(allowed) + " between the ends",
-                    next_step="Replace the layer by one that TFLite runs in integers, or use the scheme "
-                    '"float16" or "dynamic": both compute in floats.',
+                    next_step="Replace the layer by one that TFLite runs in integers"
+                    + (', or use the scheme "float16" or "dynamic": both compute in floats.' if target.floats else "."),
                 )
     return ", ".join(f"{count} {dtype}" for dtype, count in sorted(counts.items()))
 
@@ -302,7 +316,7 @@ def _users(graph: Subgraph, tensor: Tensor) -> str:
     readers = [one for one in graph.operators if tensor.index in one.inputs]
     for operator in graph.operators:
         # A DEQUANTIZE of the converter's own belongs to no layer: what reads it is why it is there.
-        if tensor.index in operator.outputs and (_layer(tensor.name) or not readers):
+        if tensor.index in operator.outputs and (layer_of(tensor.name) or not readers):
             return _where(graph, operator)
     for operator in readers:
         return f"`{tensor.name}`, read by {_where(graph, operator)}"
@@ -311,18 +325,16 @@ def _users(graph: Subgraph, tensor: Tensor) -> str:
 
 def _op_versions(file: ModelFile, target: Target) -> str:
     highest = 0
-    for name in target.engines:
-        limits = ceilings(name).versions
-        for graph, operator in _operators(file):
-            highest = max(highest, operator.version)
-            ceiling = limits.get(operator.op, 0)
-            if operator.version > ceiling:
-                raise UnsupportedOpError(
-                    f"The target `{target.name}` cannot run {operator.op} in version {operator.version}.",
-                    received=_where(graph, operator),
-                    expected=f"version {ceiling} or lower in {name}" if ceiling else f"an op that {name} has",
-                    next_step=_CURES.get(operator.op, "Replace the layer, or convert for another target."),
-                )
+    for graph, operator in _operators(file):
+        highest = max(highest, operator.version)
+        ceiling, who = target.highest(operator.op)
+        if operator.version > ceiling:
+            raise UnsupportedOpError(
+                f"The target `{target.name}` cannot run {operator.op} in version {operator.version}.",
+                received=_where(graph, operator),
+                expected=f"version {ceiling} or lower in {who}" if ceiling else f"an op that {who} has",
+                next_step=_CURES.get(operator.op, "Replace the layer, or convert for another target."),
+            )
     return f"all in reach of {' and '.join(target.engines)}; highest version {highest}"
 
 

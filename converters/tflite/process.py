@@ -127,7 +127,13 @@ class ConverterProcess:
             ConversionError: The converter failed, ended or took too long.
         """
         result = self._ask({"do": "convert", **dataclasses.asdict(request)}, f"converting to {request.scheme}")
-        return ConvertFacts(Path(result["output"]), result["size_bytes"], result["samples"], result["seconds"])
+        return ConvertFacts(
+            Path(result["output"]),
+            result["size_bytes"],
+            result["samples"],
+            result["seconds"],
+            tuple(result["replaced"]),
+        )
 
     def close(self) -> None:
         """End the child and remove its files. Harmless when done twice."""

@@ -96,7 +96,7 @@ class Session:
         self._frozen = freeze(loaded)
         return dataclasses.replace(loaded.facts, inputs=self._frozen.inputs, outputs=self._frozen.outputs)
 
-    def _again(self, ranges: Ranges, lowered: bool) -> Frozen:
+    def _again(self, ranges: Ranges, lowered: bool, substitute_for: str) -> tuple[Frozen, tuple[str, ...]]:
         """Read the model once more, prepared for int8: keeping it would cost the memory of its weights."""
         from converters.load import load_keras
 
@@ -107,7 +107,8 @@ class Session:
                 expected="a `.keras` or `.h5` file",
                 next_step='Save the model with `model.save("model.keras")`.',
             )
-        return freeze(load_keras(*self._keras, ranges, lowered=lowered))
+        loaded = load_keras(*self._keras, ranges, lowered=lowered, substitute_for=substitute_for)
+        return freeze(loaded), loaded.replaced
 
     def convert(self, fields: dict[str, Any]) -> ConvertFacts:
         """Convert the model that was loaded last and write the file."""
@@ -126,7 +127,11 @@ class Session:
         )
         start = time.perf_counter()
         lowered = self._lowers and request.scheme == "int8"
-        frozen = self._again(request.ranges, lowered) if request.ranges or lowered else self._frozen
+        # The layers of a SavedModel are not known; what its ops are shows in the file.
+        substitute_for = request.substitute_for if self._keras is not None else ""
+        frozen, replaced = self._frozen, tuple[str, ...]()
+        if request.ranges or lowered or substitute_for:
+            frozen, replaced = self._again(request.ranges, lowered, substitute_for)
         if request.ending is not None:
             frozen = with_ending(frozen, request.ending, request.top_k)
         data, samples = quantize(frozen, request)
@@ -135,7 +140,7 @@ class Session:
             request.output.write_bytes(data)
         except OSError as error:
             raise OutputError(f"`{request.output}` cannot be written.", received=str(error)) from error
-        return ConvertFacts(request.output, len(data), samples, seconds)
+        return ConvertFacts(request.output, len(data), samples, seconds, replaced)
 
 
 def _require_tensorflow() -> None:

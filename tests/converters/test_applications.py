@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,9 @@ from numpy.typing import NDArray
 from converters import Card, Prune, Quantize, Recipe, convert
 from converters.graph.cost import costs
 from converters.prune.channel import prune_channels
+from converters.target_check import check_file
+from converters.targets import TARGETS, target
+from edgeinfer.errors import UnsupportedOpError
 from edgeinfer.runtime.runtime import Runtime
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
@@ -51,12 +57,8 @@ def pictures() -> NDArray[np.float32]:
     return np.kron(coarse, np.ones((1, 8, 8, 1))).astype(np.float32)
 
 
-@pytest.mark.parametrize("build", [mobilenet, convnext])
-def test_half_of_the_multiplications_go_and_the_rest_runs_in_integers(
-    keras: Any, build: Any, pictures: NDArray[np.float32]
-) -> None:
-    keras.utils.set_random_seed(3)
-    model = build(keras)
+def stir(model: Any) -> None:
+    """Give vectors of weights values around those that Keras begins with."""
     rng = np.random.default_rng(0)
     for layer in model.layers:
         for weight in layer.weights:
@@ -66,17 +68,91 @@ def test_half_of_the_multiplications_go_and_the_rest_runs_in_integers(
                 weight.assign(rng.normal(0.5, 0.2, weight.shape))
             elif weight.name == "bias":
                 weight.assign(rng.normal(0, 0.1, weight.shape))
+
+
+def settle(model: Any, pictures: NDArray[np.float32]) -> None:
+    """One pass, and the statistics are those of the pictures: else all answers are alike."""
+    for layer in model.layers:
+        if type(layer).__name__ == "BatchNormalization":
+            layer.momentum = 0.0
+    model(pictures, training=True)
+
+
+@pytest.mark.parametrize("build", [mobilenet, convnext])
+def test_half_of_the_multiplications_go_and_the_rest_runs_in_integers(
+    keras: Any, build: Any, pictures: NDArray[np.float32]
+) -> None:
+    keras.utils.set_random_seed(3)
+    model = build(keras)
+    stir(model)
     half = prune_channels(model, Prune(macs=0.5)).model
     assert 0.45 <= costs(half).macs / costs(model).macs <= 0.5
-    for layer in half.layers:
-        if type(layer).__name__ == "BatchNormalization":
-            layer.momentum = 0.0  # one pass, and the statistics are those of the pictures: else all answers are alike
-    half(pictures, training=True)
-    recipe = Recipe((Quantize("int8"),), target="raspberrypi")
+    settle(half, pictures)
+    recipe = Recipe((Quantize("int8"),), target="raspberrypi-tflite")
     made = convert(half, pictures, recipe=recipe, card=Card(task="tensors"))
     assert {row.name: row.ok for row in made.report.gates}["integer only"]
     runtime = Runtime(made.tflite)
     got = np.concatenate([next(iter(runtime(one).values())).copy() for one in pictures])
     wanted = np.asarray(half(pictures)).reshape(got.shape)
     # Answers that have nothing to do with each other would differ by twice their variance.
+    assert ((got - wanted) ** 2).mean() < 0.5 * wanted.var(axis=0).mean()
+
+
+# Targets that take the same file share its conversion, as in benchmarks/target_applications.py.
+MAKERS = {
+    "edgetpu": ("edgetpu",),
+    "android": ("android", "android-gpu"),
+    "raspberrypi-tflite": ("cpu", "raspberrypi", "raspberrypi32", "raspberrypi-tflite"),
+}
+
+
+def test_every_target_has_a_file_that_is_made_for_it() -> None:
+    assert {name for names in MAKERS.values() for name in names} == {one.name for one in TARGETS}
+
+
+@pytest.mark.usefixtures("shared_child")
+@pytest.mark.parametrize("build", [mobilenet, convnext])
+@pytest.mark.parametrize("maker", MAKERS)
+def test_a_network_in_full_integers_runs_on_a_target_or_a_layer_is_named(
+    keras: Any, build: Any, maker: str, pictures: NDArray[np.float32], tmp_path: Path
+) -> None:
+    keras.utils.set_random_seed(3)
+    model = build(keras)
+    recipe = Recipe((Quantize("int8"),), target=maker)
+    if (build, maker) == (convnext, "edgetpu"):
+        with pytest.raises(UnsupportedOpError, match="the layer `layer_normalization") as caught:
+            convert(model, pictures, recipe=recipe, card=Card(task="tensors"))
+        assert "BatchNormalization" in caught.value.next_step
+        return
+    made = convert(model, pictures, recipe=recipe, card=Card(task="tensors"))
+    for name in MAKERS[maker]:
+        found = check_file(made.tflite, target(name))
+        assert found.good, f"{name}: {found.reasons()}"
+    device_python = os.environ.get("EDGEINFER_DEVICE_PYTHON")
+    if device_python:
+        made.save(tmp_path / "m.tflite")
+        code = (
+            "import numpy as np; from edgeinfer.runtime.runtime import Runtime; "
+            f"runtime = Runtime({str(tmp_path / 'm.tflite')!r}); "
+            f"runtime(np.zeros((1, {SIZE}, {SIZE}, 3), np.float32)); print(runtime.engine.name)"
+        )
+        said = subprocess.run([device_python, "-c", code], capture_output=True, text=True, check=True)
+        assert said.stdout.strip() == "tflite-runtime"
+
+
+@pytest.mark.usefixtures("shared_child")
+def test_what_is_replaced_for_an_edge_tpu_answers_as_the_network_does(
+    keras: Any, pictures: NDArray[np.float32]
+) -> None:
+    keras.utils.set_random_seed(3)
+    model = mobilenet(keras)
+    stir(model)
+    settle(model, pictures)
+    made = convert(model, pictures, recipe=Recipe((Quantize("int8"),), target="edgetpu"), card=Card(task="tensors"))
+    assert any("relu6" in sentence for sentence in made.report.replaced)
+    assert made.report.check is not None
+    assert set(made.report.check.counts) == {"edgetpu"}
+    runtime = Runtime(made.tflite)
+    got = np.concatenate([next(iter(runtime(one).values())).copy() for one in pictures])
+    wanted = np.asarray(model(pictures)).reshape(got.shape)
     assert ((got - wanted) ** 2).mean() < 0.5 * wanted.var(axis=0).mean()

@@ -16,7 +16,7 @@ from converters.data import Calibration
 from converters.errors import ConversionError
 from converters.facts import ModelFacts, TensorFacts
 from converters.graph.leading import Leading
-from converters.quantize.ptq import ConvertRequest
+from converters.quantize.ptq import ConvertFacts, ConvertRequest
 from converters.recipe import Quantize, Recipe
 from converters.targets import target
 from edgeinfer.model.metadata import Normalization, Rescaling, read
@@ -41,9 +41,10 @@ class Child:
         self.tflite = tflite
         self.requests: list[ConvertRequest] = []
 
-    def convert(self, request: ConvertRequest) -> None:
+    def convert(self, request: ConvertRequest) -> ConvertFacts:
         self.requests.append(request)
         request.output.write_bytes(self.tflite)
+        return ConvertFacts(request.output, len(self.tflite), 0, 0.0)
 
 
 def job(folder: Path, quantize: Quantize | None = None, device: str = "cpu", *, pixels: bool = True) -> Job:
@@ -104,9 +105,9 @@ def test_a_file_with_float_ops_is_refused_unless_it_was_to_have_some(tmp_path: P
 
 def test_a_scheme_without_calibration_takes_none(tmp_path: Path) -> None:
     child = Child(FLOAT)
-    quantized(child, job(tmp_path, Quantize("dynamic"), "raspberrypi"))
+    quantized(child, job(tmp_path, Quantize("dynamic"), "raspberrypi-tflite"))
     assert (child.requests[0].calibration, child.requests[0].per_tensor_dense) == ((), True)
-    quantized(child, job(tmp_path, Quantize("float16"), "raspberrypi"))
+    quantized(child, job(tmp_path, Quantize("float16"), "raspberrypi-tflite"))
     assert child.requests[1].per_tensor_dense is False
 
 

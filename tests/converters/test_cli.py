@@ -34,6 +34,7 @@ from converters import (
 )
 from converters.errors import AccuracyDropError, CalibrationError, ConversionError
 from converters.report import StepRow
+from converters.targets import Target
 from converters.verify import compare
 from edgeinfer.dataset import Dataset
 from edgeinfer.errors import MissingDependencyError, UnsupportedOpError
@@ -130,6 +131,21 @@ def test_the_data_of_a_training_reaches_the_function(called: Called) -> None:
     assert run() == 0
     training = called.arguments["training"]
     assert (training.train, training.test, training.teacher, called.arguments["work"]) == (None, None, None, None)
+
+
+def test_a_target_of_ones_own_is_a_json_file(called: Called, tmp_path: Path) -> None:
+    own = Target("board", ("litert",), op_versions=(("CONV_2D", 3),))
+    (tmp_path / "board.json").write_text(json.dumps(own.to_json()))
+    assert run("--target", "board.json") == 0
+    assert called.arguments["recipe"].target == own
+
+
+def test_a_name_that_only_a_compiled_file_has_is_wrong_usage(
+    called: Called, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["birds.keras", "--target", "edgetpu", "-o", "birds_edgetpu.tflite"]) == 2
+    assert "-o birds.tflite" in capsys.readouterr().err
+    assert called.arguments == {}
 
 
 def test_no_verify_leaves_the_check_away(called: Called) -> None:

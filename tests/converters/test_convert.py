@@ -25,7 +25,7 @@ from converters.convert import Conversion
 from converters.errors import AccuracyDropError, CalibrationError, ConversionError, RecipeError
 from converters.facts import ModelFacts, TensorFacts
 from converters.graph.leading import Leading
-from converters.quantize.ptq import ConvertRequest
+from converters.quantize.ptq import ConvertFacts, ConvertRequest
 from converters.report import Report
 from edgeinfer import __version__
 from edgeinfer.dataset import Dataset
@@ -84,12 +84,13 @@ class StandIn:
         self.loaded.append(path)
         return self.facts
 
-    def convert(self, request: ConvertRequest) -> None:
+    def convert(self, request: ConvertRequest) -> ConvertFacts:
         self.requests.append(request)
         self.samples.append([np.load(path) for path in request.calibration])
         if self.failure is not None:
             raise self.failure
         request.output.write_bytes(self.original if request.scheme == "float32" else self.quantized)
+        return ConvertFacts(request.output, request.output.stat().st_size, 0, 0.0)
 
 
 @pytest.fixture
@@ -209,7 +210,7 @@ def test_the_recipe_says_how_many_samples_and_its_seed_which(child: StandIn) -> 
 
 @pytest.mark.parametrize(
     ("name", "scheme", "per_tensor"),
-    [("cpu", "dynamic", False), ("raspberrypi", "dynamic", True), ("raspberrypi", "float16", False)],
+    [("cpu", "dynamic", False), ("raspberrypi-tflite", "dynamic", True), ("raspberrypi-tflite", "float16", False)],
 )
 def test_dense_weights_have_one_scale_where_the_target_needs_it(
     child: StandIn, name: str, scheme: Any, per_tensor: bool
@@ -561,7 +562,7 @@ def test_float_ends_take_floats_and_compute_in_int8(small_models: dict[str, Path
 def test_every_other_scheme_runs_on_every_engine_of_a_raspberry_pi_and_answers_as_keras_does(
     small_models: dict[str, Path], own_answers: Any, scheme: Any, tolerance: float
 ) -> None:
-    recipe = Recipe((Quantize(scheme),), target="raspberrypi")
+    recipe = Recipe((Quantize(scheme),), target="raspberrypi-tflite")
     made = convert(small_models["rescaled"], noise(), recipe=recipe)
     assert ends(made.tflite) == ("float32", "float32")
     assert answers(made.tflite, noise()) == pytest.approx(own_answers, abs=tolerance)

@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from converters.account import Entry
+from converters.file_check import FileCheck
 from converters.report import Account, Report, StepRow, gzip_size
 from converters.tflite.gates import GateResult
+from converters.verdicts import Verdict
 from converters.verify import Comparison
 from edgeinfer.evaluate import Evaluation
 from edgeinfer.timing import Latency, Timing
@@ -223,3 +225,39 @@ def test_json_has_the_account_or_null() -> None:
         "seconds": 83.26,
         "notes": ["half went", "one stays"],
     }
+
+
+# --- where the ops run --------------------------------------------------------------------------------
+
+CHECKED = FileCheck(
+    "edgetpu",
+    "edgetpu",
+    True,
+    (
+        Verdict(0, "CONV_2D", 3, "stem", "edgetpu", "Mapped to Edge TPU", "seen"),
+        Verdict(1, "GELU", 2, "act", "cpu", "Operation not supported", "documented"),
+    ),
+)
+
+
+def test_what_was_replaced_and_where_the_ops_run_is_said() -> None:
+    made = report(
+        check=CHECKED, replaced=("`up` (UpSampling2D) as a resize",), compiler="Not compiled: no compiler here."
+    )
+    lines = lines_of(made)
+    assert "Replaced: `up` (UpSampling2D) as a resize." in lines
+    place = lines.index("For edgetpu: 2 ops: 1 on the Edge TPU, 1 on the processor.")
+    assert "GELU v2 in `act`" in lines[place + 1]
+    assert lines[place + 2] == "Not compiled: no compiler here."
+
+
+def test_json_has_the_check_with_every_op() -> None:
+    said = report(check=CHECKED, replaced=("a",), compiler="b").to_json()
+    assert said["check"] == CHECKED.to_json()
+    assert (said["replaced"], said["compiler"]) == (["a"], "b")
+    assert report().to_json()["check"] is None
+
+
+def test_without_an_accelerator_the_report_has_no_word_of_it() -> None:
+    plain = replace(CHECKED, accelerator="")
+    assert not [line for line in lines_of(report(check=plain)) if line.startswith("For ")]

@@ -21,7 +21,7 @@ from converters.errors import AccuracyDropError, RecipeError
 from converters.facts import ModelFacts, TensorFacts
 from converters.graph.leading import Leading
 from converters.preparation import Samples
-from converters.quantize.ptq import ConvertRequest
+from converters.quantize.ptq import ConvertFacts, ConvertRequest
 from converters.recipe import Distill, FineTune, Prune, Quantize, Recipe, Verify
 from converters.report import Report
 from converters.run import Judges, Run
@@ -65,11 +65,12 @@ class StandIn:
         self.asked.append(("load", path.name))
         return FACTS
 
-    def convert(self, request: ConvertRequest) -> None:
+    def convert(self, request: ConvertRequest) -> ConvertFacts:
         self.asked.append((request.scheme, self.loaded))
         self.requests.append(request)
         plain, quantized = self.files.get(self.loaded, (FLOAT, INT8))
         request.output.write_bytes(plain if request.scheme == "float32" else quantized)
+        return ConvertFacts(request.output, request.output.stat().st_size, 0, 0.0)
 
 
 @dataclass

@@ -5,13 +5,21 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from edgeinfer.errors import DeviceError, EdgeInferError, InputError, MetadataError, MissingDependencyError, naming
+from edgeinfer.errors import (
+    DamagedModelError,
+    DeviceError,
+    EdgeInferError,
+    InputError,
+    MetadataError,
+    MissingDependencyError,
+    naming,
+)
 from edgeinfer.files import read_bytes, sha256
 from edgeinfer.frozen import dataclass, replace
 from edgeinfer.model.check import check
 from edgeinfer.model.metadata import InputSpec, ModelMetadata, OutputSpec, read
 from edgeinfer.model.ops import ceilings
-from edgeinfer.model.payload import CUSTOM_OP, is_compiled
+from edgeinfer.model.payload import CUSTOM_OP, is_compiled, min_runtime_version
 from edgeinfer.model.schema import ModelFile
 from edgeinfer.runtime.edgetpu.address import EdgeTpuAddress
 from edgeinfer.runtime.edgetpu.diagnosis import uncompiled
@@ -88,7 +96,10 @@ def open_on_edgetpu(source: Path | bytes, data: bytes, ask: Ask) -> tuple[Guard,
     cause = None
     try:
         with naming(path):
-            device = _open_isolated(source, ask, options) if options.isolate else _open_here(source, ask)
+            if options.isolate:
+                device = _open_isolated(source, ask, options, _min_runtime(file))
+            else:
+                device = _open_here(source, ask)
     except (DeviceError, MissingDependencyError) as error:
         if twin is None:
             raise
@@ -105,12 +116,19 @@ def open_on_edgetpu(source: Path | bytes, data: bytes, ask: Ask) -> tuple[Guard,
     return guard, replace(metadata, open_batch=False)
 
 
-def _open_isolated(source: Path | bytes, ask: Ask, options: EdgeTpuOptions) -> Interpreter:
+def _min_runtime(file: ModelFile) -> int:
+    try:
+        return min_runtime_version(file) or 0
+    except DamagedModelError:  # of another layout than the one that is known: the library may know better
+        return 0
+
+
+def _open_isolated(source: Path | bytes, ask: Ask, options: EdgeTpuOptions, min_runtime: int) -> Interpreter:
     """Start the model's own process; where that fails, the probe says why, in words and with a cure."""
     from edgeinfer.runtime.edgetpu.process import IsolatedInterpreter
     from edgeinfer.runtime.edgetpu.worker import Job
 
-    job = Job("", ask.engine.name, ask.threads, ask.library, ask.delegate_options)
+    job = Job("", ask.engine.name, ask.threads, ask.library, ask.delegate_options, min_runtime)
     try:
         return IsolatedInterpreter(
             source, job, deadline_s=options.deadline_s, first_deadline_s=options.first_deadline_s

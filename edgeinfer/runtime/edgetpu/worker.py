@@ -34,7 +34,15 @@ from numpy.typing import NDArray
 
 from edgeinfer.errors import DeviceError, EdgeInferError
 from edgeinfer.frozen import dataclass, field
-from edgeinfer.runtime.engines import Interpreter, find_engine, load_delegate, open_interpreter
+from edgeinfer.runtime.edgetpu.library import ask_version, runtime_version
+from edgeinfer.runtime.engines import (
+    Interpreter,
+    find_engine,
+    load_delegate,
+    load_library,
+    old_runtime_error,
+    open_interpreter,
+)
 from edgeinfer.runtime.trial import limit_child
 
 MESSAGE_BYTES = 1 << 16
@@ -54,6 +62,7 @@ class Job:
         threads: Of the engine.
         library: The delegate's library; None loads none, and the model runs on the CPU.
         options: The delegate's own, text to text.
+        min_runtime: Lowest version of the library's runtime that the file asks for; 0 where it is not known.
     """
 
     model: str
@@ -61,6 +70,7 @@ class Job:
     threads: int = 1
     library: str | None = None
     options: dict[str, str] = field(default_factory=dict)
+    min_runtime: int = 0
 
     def to_json(self) -> str:
         """Return the job as it travels."""
@@ -219,6 +229,12 @@ def _open(job: Job) -> Interpreter:
     engine = find_engine(job.engine)
     if job.library is None:
         return open_interpreter(engine, Path(job.model), threads=job.threads)
+    if job.min_runtime:
+        # An older runtime may run a newer file and answer with anything.
+        said = ask_version(load_library(job.library))
+        version = runtime_version(said)
+        if version is not None and version < job.min_runtime:
+            raise old_runtime_error(job.min_runtime, version, said)
     delegate = load_delegate(engine, job.library, job.options)
     return open_interpreter(engine, Path(job.model), threads=job.threads, delegate=delegate)
 

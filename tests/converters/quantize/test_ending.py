@@ -63,7 +63,7 @@ def answering(tflite: bytes) -> Pipeline[Classifications]:
 
 
 def made(path: Path, photos: NDArray[np.uint8], **quantize: Any) -> bytes:
-    recipe = Recipe((Quantize(**quantize), Verify(min_agreement=0.5)), target="raspberrypi")
+    recipe = Recipe((Quantize(**quantize), Verify(min_agreement=0.5)), target="raspberrypi-tflite")
     return convert(path, photos, recipe=recipe, card=Card(labels=LABELS)).tflite
 
 

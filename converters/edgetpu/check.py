@@ -174,7 +174,8 @@ def _judge(graph: Subgraph, operator: Operator, around: _Around) -> Finding:
             _LIMIT, "float QUANTIZE", f"it takes floats. {_beside_floats(graph, operator, around)}".rstrip(), "pair"
         )
     if foreign:
-        cure = cure or (_beside_floats(graph, operator, around) if op == "DEQUANTIZE" else "")
+        # The cure of an op that the chip has is for its versions and conditions, and no help against floats.
+        cure = _beside_floats(graph, operator, around) if op == "DEQUANTIZE" else "" if op in RULES else cure
         return Finding(_DTYPE, "data type", f"{', '.join(foreign)} instead of int8 or uint8. {cure}".rstrip(), "pair")
     if op not in RULES:
         source = NOT_SUPPORTED.get(op, "table")

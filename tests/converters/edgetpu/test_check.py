@@ -93,6 +93,13 @@ def test_a_float_model_is_refused_as_not_quantized() -> None:
     assert "float32 instead of int8" in found.verdicts[0].reason
 
 
+def test_a_float_convolution_has_no_cure_that_is_for_its_versions() -> None:
+    kernel = TensorSpec("kernel", (4, 3, 3, 3), values=[0.0] * 108)
+    ends = [TensorSpec(name, shape) for name, shape in (("image", (1, 8, 8, 3)), ("made", (1, 6, 6, 4)))]
+    found = one("CONV_2D", [ends[0], kernel, ends[1]], options=(1, {}))
+    assert found.findings[0].words == "float32 instead of int8 or uint8."
+
+
 def test_an_int16_model_does_not_map() -> None:
     found = predict(parse(tiny_models.classifier(dtype="int16")))
     assert {one.runs_on for one in found.verdicts} == {"cpu"}

@@ -39,7 +39,8 @@ from converters.edgetpu.log import parse_log  # noqa: E402
 from converters.edgetpu.rules import RULES  # noqa: E402
 from edgeinfer.errors import ModelError  # noqa: E402
 from edgeinfer.files import sha256  # noqa: E402
-from edgeinfer.model.payload import CUSTOM_OP, is_compiled, payloads  # noqa: E402
+from edgeinfer.model.ops import EDGETPU_OP  # noqa: E402
+from edgeinfer.model.payload import is_compiled, payloads  # noqa: E402
 from edgeinfer.model.schema import ModelFile, Operator, Subgraph, parse  # noqa: E402
 
 SUFFIX = "_edgetpu.tflite"
@@ -131,7 +132,7 @@ def left_on_cpu(original: Subgraph, compiled: Subgraph) -> list[bool]:
     Raises:
         ValueError: An op of the compiled file is none of the original.
     """
-    left = collections.Counter(_key(compiled, one) for one in compiled.operators if one.op != CUSTOM_OP)
+    left = collections.Counter(_key(compiled, one) for one in compiled.operators if one.op != EDGETPU_OP)
     found = []
     for operator in original.operators:
         key = _key(original, operator)
@@ -185,7 +186,7 @@ def row_of(pair: Pair, rules: dict[str, collections.Counter[str]], mapped: dict[
     """Return the row of one pair; rules and the ops that were mapped are counted on the way."""
     original, compiled = parse(pair.original), parse(pair.compiled)
     truth = left_on_cpu(original.main, compiled.main)
-    groups = sum(one.op == CUSTOM_OP for one in compiled.main.operators)
+    groups = sum(one.op == EDGETPU_OP for one in compiled.main.operators)
     default, without = predict(original), strict(original, all_groups=groups > 1)
     found = predict(original, all_groups=True) if groups > 1 else default
     confirmed: collections.Counter[str] = collections.Counter()

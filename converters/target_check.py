@@ -24,12 +24,11 @@ from converters.verdicts import Evidence, Verdict
 from edgeinfer.errors import InputError, ModelError, UnsupportedOpError
 from edgeinfer.model.attached import ENTRY_NAME
 from edgeinfer.model.check import check
-from edgeinfer.model.ops import ceilings
+from edgeinfer.model.ops import EDGETPU_OP, ceilings
 from edgeinfer.model.schema import ModelFile, Operator, Subgraph
 
 __all__ = ["check_file", "judged"]
 
-_EDGETPU_OP = "edgetpu-custom-op"
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 # Source: google-ai-edge/LiteRT#8 and tensorflow/tensorflow#96602 (where tensorflow-lite 2.17.0 is found aligned for
 # arm64 and not for x86_64), developer.android.com/guide/practices/page-sizes.
@@ -63,11 +62,11 @@ def check_file(data: bytes, target: Target, *, path: Path | None = None, run: bo
         InputError: It is compiled for an Edge TPU already, and that is what the target has.
     """
     file = _read(data)
-    if target.accelerator == "edgetpu" and any(code.op == _EDGETPU_OP for code in file.op_codes):
+    if target.accelerator == "edgetpu" and any(code.op == EDGETPU_OP for code in file.op_codes):
         name = path or Path("model_edgetpu.tflite")
         raise InputError(
             "The file is compiled for an Edge TPU already: what runs there is decided.",
-            received=f"the custom op `{_EDGETPU_OP}`",
+            received=f"the custom op `{EDGETPU_OP}`",
             expected="the file that it was compiled from: the same name without `_edgetpu`, as a rule",
             next_step=f"edgeinfer inspect {name}",
         )
@@ -117,7 +116,7 @@ def judged(tflite: bytes, facts: ModelFacts, target: Target) -> FileCheck:
 def _read(data: bytes) -> ModelFile:
     """Read the file and check its structure only: op versions and custom ops get their rows."""
     lenient = ceilings("tensorflow")
-    return check(data, replace(lenient, exact=False, custom=lenient.custom | {_EDGETPU_OP}))
+    return check(data, replace(lenient, exact=False, custom=lenient.custom | {EDGETPU_OP}))
 
 
 def _tried(data: bytes, target: Target, found: FileCheck) -> FileCheck:
@@ -156,7 +155,7 @@ def _rows(file: ModelFile, target: Target) -> Iterator[Verdict]:
 
 def _why_not(graph: Subgraph, operator: Operator, target: Target) -> str:
     """Return why none of the target's engines runs an op, "" where all do."""
-    if operator.op == _EDGETPU_OP:
+    if operator.op == EDGETPU_OP:
         return "compiled for an Edge TPU: take the file that it was compiled from"
     if operator.custom:
         if all(operator.op in ceilings(name).custom for name in target.engines):

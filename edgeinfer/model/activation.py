@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+from edgeinfer.model.ops import EDGETPU_OP
 from edgeinfer.model.schema import Subgraph
 from edgeinfer.model.tensors import Tensor
 
 # They move or store values and change none that matters to what the values mean.
 _TRANSPARENT = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS", "QUANTIZE", "DEQUANTIZE"})
-_COMPILED = "edgetpu-custom-op"
 _LOWEST = {"int8": -128, "uint8": 0}
 
 
@@ -25,7 +25,7 @@ def output_activation(subgraph: Subgraph, tensor: int) -> Literal["softmax", "si
         maker = makers.get(tensor)
         if maker is None or not maker.inputs:
             return "none"
-        if maker.op == _COMPILED:
+        if maker.op == EDGETPU_OP:
             return _compiled_activation(subgraph.tensors[tensor])
         if maker.op not in _TRANSPARENT:
             return "softmax" if maker.op == "SOFTMAX" else "sigmoid" if maker.op == "LOGISTIC" else "none"

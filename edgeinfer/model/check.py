@@ -10,11 +10,9 @@ from __future__ import annotations
 
 from edgeinfer.errors import DamagedModelError, UnsupportedOpError
 from edgeinfer.model.op_rules import check_operator
-from edgeinfer.model.ops import Ceilings
+from edgeinfer.model.ops import EDGETPU_OP, Ceilings
 from edgeinfer.model.schema import ModelFile, OpCode, Operator, Subgraph, parse
 from edgeinfer.model.tensors import Tensor
-
-_EDGETPU_OP = "edgetpu-custom-op"
 
 # Options that name another subgraph; a missing one is subgraph 0.
 _SUBGRAPH_OPTIONS = ("then_subgraph", "else_subgraph", "condition_subgraph", "body_subgraph", "subgraph")
@@ -72,7 +70,7 @@ def _place(model: ModelFile, code: OpCode) -> str:
 
 
 def _check_custom(op: str, engine: str, ceilings: Ceilings) -> None:
-    if op == _EDGETPU_OP:
+    if op == EDGETPU_OP:
         if op not in ceilings.custom:
             raise UnsupportedOpError(
                 "The file was compiled for an Edge TPU and runs on one only.",

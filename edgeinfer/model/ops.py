@@ -17,6 +17,8 @@ from edgeinfer.frozen import dataclass
 Engine = Literal["litert", "tflite-runtime", "tensorflow"]
 
 CUSTOM_CODE = 32
+# The op that Google's compiler for the Edge TPU puts in the place of those that it has taken.
+EDGETPU_OP = "edgetpu-custom-op"
 MEASURED = MappingProxyType({"tflite-runtime": "2.14.0", "litert": "2.3.0", "tensorflow": "2.21.0"})
 
 # Custom ops that have a kernel in each engine's Python wheel.

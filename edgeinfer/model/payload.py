@@ -17,11 +17,11 @@ from edgeinfer.errors import DamagedModelError
 from edgeinfer.frozen import dataclass
 from edgeinfer.model.flatbuffer import FlatBuffer, Table
 from edgeinfer.model.flexbuffer import read_map
+from edgeinfer.model.ops import EDGETPU_OP
 from edgeinfer.model.schema import ModelFile
 
-__all__ = ["CUSTOM_OP", "Executable", "Layer", "Payload", "is_compiled", "min_runtime_version", "payloads"]
+__all__ = ["Executable", "Layer", "Payload", "is_compiled", "min_runtime_version", "payloads"]
 
-CUSTOM_OP = "edgetpu-custom-op"
 
 ExecutableKind = Literal["stand-alone", "parameter-caching", "execution-only"]
 
@@ -164,7 +164,7 @@ class Payload:
 
 def is_compiled(file: ModelFile) -> bool:
     """Return whether Google's compiler has put a program for the chip into the file."""
-    return any(one.custom and one.op == CUSTOM_OP for graph in file.subgraphs for one in graph.operators)
+    return any(one.custom and one.op == EDGETPU_OP for graph in file.subgraphs for one in graph.operators)
 
 
 def payloads(file: ModelFile) -> tuple[Payload, ...]:
@@ -175,7 +175,7 @@ def payloads(file: ModelFile) -> tuple[Payload, ...]:
     """
     found, seen = [], 0
     for operator in file.main.operators:
-        if not (operator.custom and operator.op == CUSTOM_OP):
+        if not (operator.custom and operator.op == EDGETPU_OP):
             continue
         options = operator.custom_options
         seen += 0 if options is None else len(options)

@@ -30,6 +30,7 @@ from edgeinfer.errors import (
     close_name,
 )
 from edgeinfer.frozen import dataclass
+from edgeinfer.model.ops import EDGETPU_OP
 
 if TYPE_CHECKING:
     import ctypes
@@ -259,7 +260,7 @@ def engine_error(text: str, engine: Engine) -> EdgeInferError:
             next_step="sudo apt install --only-upgrade libedgetpu1-std  # or compile the model again",
         )
     custom = re.search(r"unresolved custom op: ([\w-]+)", said)
-    if custom and custom[1] == "edgetpu-custom-op":
+    if custom and custom[1] == EDGETPU_OP:
         return UnsupportedOpError(
             f"{engine.name} {engine.version} does not know the custom op `edgetpu-custom-op`: the file was compiled "
             "for an Edge TPU.",

@@ -18,8 +18,8 @@ from edgeinfer.files import read_bytes, sha256
 from edgeinfer.frozen import dataclass, replace
 from edgeinfer.model.check import check
 from edgeinfer.model.metadata import InputSpec, ModelMetadata, OutputSpec, read
-from edgeinfer.model.ops import ceilings
-from edgeinfer.model.payload import CUSTOM_OP, is_compiled, min_runtime_version
+from edgeinfer.model.ops import EDGETPU_OP, ceilings
+from edgeinfer.model.payload import is_compiled, min_runtime_version
 from edgeinfer.model.schema import ModelFile
 from edgeinfer.runtime.edgetpu.address import EdgeTpuAddress
 from edgeinfer.runtime.edgetpu.diagnosis import uncompiled
@@ -81,7 +81,7 @@ def open_on_edgetpu(source: Path | bytes, data: bytes, ask: Ask) -> tuple[Guard,
     accepted = ceilings(ask.engine.name, ask.engine.version)
     path = None if isinstance(source, bytes) else source
     with naming(path):
-        file = check(data, replace(accepted, custom=accepted.custom | {CUSTOM_OP}))
+        file = check(data, replace(accepted, custom=accepted.custom | {EDGETPU_OP}))
         if not is_compiled(file):
             raise uncompiled(ask.address)
         metadata = read(file)
@@ -163,7 +163,7 @@ def _open_twin(fallback: str | Path | bytes, compiled: ModelMetadata, ask: Ask) 
     engine = ask.engine
     with naming(path):
         accepted = ceilings(engine.name, engine.version)
-        file = check(data, replace(accepted, custom=accepted.custom | {CUSTOM_OP}))
+        file = check(data, replace(accepted, custom=accepted.custom | {EDGETPU_OP}))
         if is_compiled(file):
             raise InputError(
                 "The CPU twin is itself compiled for an Edge TPU.",

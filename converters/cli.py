@@ -184,12 +184,11 @@ def _convert(options: argparse.Namespace) -> int:
             print(f"{error.report}\n\n{type(error).__name__}: {error}\nKept as {failed}", file=sys.stderr)
         return error.exit_code
     written = result.save(options.output)
+    report = result.report.named(options.output)
     if options.json:
-        print(
-            json.dumps({"output": str(options.output), "written": list(map(str, written)), **result.report.to_json()})
-        )
+        print(json.dumps({"output": str(options.output), "written": list(map(str, written)), **report.to_json()}))
     else:
-        print(f"{result.report}\n\nWrote {', '.join(map(str, written))}")
+        print(f"{report}\n\nWrote {', '.join(map(str, written))}")
     return 0
 
 

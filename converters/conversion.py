@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from converters.recipe import Recipe
 from converters.report import Report
-from edgeinfer.errors import InputError
+from edgeinfer.errors import InputError, OutputError
 from edgeinfer.files import write_whole
 from edgeinfer.model.metadata import ModelMetadata
 
@@ -42,7 +43,10 @@ class Conversion:
     compiled: Compilation | None = field(default=None, repr=False)
 
     def save(self, path: str | Path) -> tuple[Path, ...]:
-        """Write the file, whole or not at all, and the compiled one beside it where there is one.
+        """Write the file, whole or not at all, and the compiled one beside it where there is one: all or none.
+
+        A compiled file of that name from an earlier conversion stays where nothing was compiled now; it is another
+        model, and a warning in the log says so.
 
         Returns:
             What was written: `NAME.tflite`, and where it was compiled `NAME_edgetpu.tflite` with the compiler's log and
@@ -54,18 +58,52 @@ class Conversion:
         """
         place = Path(path)
         check_name(place)
-        write_whole(place, self.tflite)
-        if self.compiled is None:
-            return (place,)
         beside = place.with_name(f"{place.stem}{COMPILED_SUFFIX}{place.suffix}")
-        write_whole(beside.with_suffix(".log"), self.compiled.text.encode())
-        write_whole(beside.with_suffix(".json"), json.dumps(self.compiled.to_json(), indent=1).encode() + b"\n")
-        # Last, so that where it stands its log stands beside it.
-        write_whole(beside, self.compiled.data)
-        return place, beside, beside.with_suffix(".log"), beside.with_suffix(".json")
+        if self.compiled is None:
+            write_whole(place, self.tflite)
+            if beside.exists():
+                import logging
+
+                logging.getLogger(__name__).warning(
+                    "`%s` is of an earlier conversion, and no twin of `%s`: compile it again, or remove it.",
+                    beside.name,
+                    place.name,
+                )
+            return (place,)
+        files = {
+            place: self.tflite,
+            beside: self.compiled.data,
+            beside.with_suffix(".log"): self.compiled.text.encode(),
+            beside.with_suffix(".json"): json.dumps(self.compiled.to_json(), indent=1).encode() + b"\n",
+        }
+        _write_together(files)
+        return tuple(files)
 
     def __repr__(self) -> str:
         return f"Conversion({self.metadata.name}, {len(self.tflite)} bytes, {self.report.scheme})"
+
+
+def _write_together(files: dict[Path, bytes]) -> None:
+    """Write several files: each under another name first, so that whatever refuses does so before one is replaced.
+
+    Raises:
+        OutputError: One of them cannot be written.
+    """
+    waiting = {path: path.with_name(f".{path.name[:40]}.{os.urandom(8).hex()}.new") for path in files}
+    try:
+        for path, data in files.items():
+            if path.is_dir():
+                raise OutputError("A file is needed, not a folder.", received=f"`{path}`")
+            write_whole(waiting[path], data)
+        for path, written in waiting.items():
+            written.replace(path)
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise OutputError(f"The files cannot be written: {error.strerror or error}.", received=f"`{path}`") from error
+    finally:
+        for written in waiting.values():
+            written.unlink(missing_ok=True)
 
 
 def check_name(path: Path) -> None:

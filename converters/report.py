@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from converters.account import Entry, gzip_size
+from converters.edgetpu.compiler import compiler_command
 from converters.file_check import FileCheck
 from converters.tflite.gates import GateResult
 from converters.verify import Comparison
@@ -94,6 +96,12 @@ class Report:
     replaced: tuple[str, ...] = ()
     compiler: str = ""
 
+    def named(self, path: Path) -> Report:
+        """Return the report with the file's own name in the line that says what to type next."""
+        if self.check is None or not self.check.command:
+            return self
+        return replace(self, check=replace(self.check, command=compiler_command(str(path))))
+
     def to_json(self) -> dict[str, object]:
         """Return what `edgeinfer-convert --json` prints, without the output's path."""
         compared: dict[str, object] = {"float": None, "quantized": None, "agreement": None}
@@ -135,6 +143,7 @@ class Report:
         lines += [f"Replaced: {sentence}." for sentence in self.replaced]
         if self.check is not None and (self.check.accelerator or self.check.notes):
             lines += ["", *self.check.outline(), *([self.compiler] if self.compiler else [])]
+            lines += [f"Next: {self.check.command}"] if self.check.command else []
         lines += [f"Warning: {warning}" for warning in self.warnings]
         return "\n".join(lines)
 

@@ -14,7 +14,7 @@ from converters.compress import Workshop, advance
 from converters.contract import own_inputs
 from converters.conversion import Conversion
 from converters.data import Calibration, choose
-from converters.edgetpu.compiler import Compilation, compile_bytes, compiler_command, find_compiler
+from converters.edgetpu.compiler import Compilation, compile_bytes, find_compiler
 from converters.errors import ConversionError, RecipeError
 from converters.facts import ModelFacts
 from converters.preparation import Samples
@@ -187,7 +187,7 @@ class Run:
         if failed is not None:
             if self._now is not None and self._now.step != self._job.recipe.quantize.scheme:
                 failed.next_step = "Prune less, train for more `epochs`, or let this gate out (`max_drop`)."
-            failed.conversion = self._result(comparison)
+            failed.conversion = self._result(comparison, kept=False)
             failed.report = failed.conversion.report
             raise failed
         self._cautions.update(dict.fromkeys(cautions(comparison, step)))
@@ -211,7 +211,8 @@ class Run:
         floats: NDArray[np.float32] = ((values - normalization.mean) / normalization.std).astype(np.float32)
         return floats
 
-    def _result(self, comparison: Comparison | None) -> Conversion:
+    def _result(self, comparison: Comparison | None, *, kept: bool = True) -> Conversion:
+        """Return what came out; one that a gate has refused (`kept=False`) is not compiled any further."""
         now, job = self._now, self._job
         if now is None:
             raise ConversionError("Nothing was made.")  # `Recipe` has seen to one Quantize
@@ -220,7 +221,9 @@ class Run:
         if comparison is not None and self._judges.validation is None:
             warnings += self._samples.warnings
         now, costs = now.telling(self._made(comparison)), self._account()
-        compiled = self._compiled(now)
+        compiled, said = self._compiled(now) if kept else (None, "")
+        if compiled is None and said and find_compiler() is not None:
+            warnings.append(said)  # it is here, and has failed
         rows = [*([self._original] if self._original is not None and comparison is not None else []), now]
         report = Report(
             model=now.metadata.name,
@@ -233,19 +236,30 @@ class Run:
             judged_on=self._judged_on(),
             calibration=calibration.to_json() if calibration else {},
             account=costs,
-            check=now.check,
+            # What is compiled needs no line that says how to compile it.
+            check=now.check if compiled is None or now.check is None else replace(now.check, command=""),
             replaced=now.replaced,
-            compiler=_said_by(compiled) if job.target.accelerator == "edgetpu" else "",
+            compiler=said,
             warnings=(*warnings, *_ungated_loss(costs, gated=comparison is not None)),
         )
         return Conversion(now.tflite, now.metadata, job.recipe, report, compiled)
 
-    def _compiled(self, now: Built) -> Compilation | None:
-        """Return the file as Google's compiler makes it, where the target needs that and the compiler is installed."""
-        if self._job.target.accelerator != "edgetpu" or find_compiler() is None:
-            return None
+    def _compiled(self, now: Built) -> tuple[Compilation | None, str]:
+        """Return the file as Google's compiler makes it, where the target needs that, and what to say of it.
+
+        A compiler that fails does not cost the file that it failed on: hours of training may stand behind that.
+        """
+        if self._job.target.accelerator != "edgetpu":
+            return None, ""
+        if find_compiler() is None:
+            return None, "Not compiled: the compiler is not installed here."
         self._say(Progress("compile for the Edge TPU", 0, 0))
-        return compile_bytes(now.tflite, name=f"{now.metadata.name or 'model'}.tflite")
+        try:
+            compiled = compile_bytes(now.tflite, name=f"{now.metadata.name or 'model'}.tflite")
+        except ConversionError as error:
+            parts = (error.message, error.received, error.next_step)
+            return None, f"Not compiled: {' '.join(part for part in parts if part)}"
+        return compiled, _said_by(compiled)
 
     def _judged_on(self) -> str:
         if self._judges.validation is not None:
@@ -288,9 +302,7 @@ class Run:
         return made
 
 
-def _said_by(compiled: Compilation | None) -> str:
-    if compiled is None:
-        return f"Not compiled: the compiler is not installed here. Next: {compiler_command('FILE.tflite')}"
+def _said_by(compiled: Compilation) -> str:
     log = compiled.log
     agrees = "as predicted" if not compiled.differences else "; ".join(compiled.differences)
     return f"Compiled by version {log.version or 'unknown'}: {log.mapped} of {log.total} ops on the chip, {agrees}."

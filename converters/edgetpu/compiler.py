@@ -83,10 +83,13 @@ def compiler_command(name: str, *, runtime: int = RUNTIME) -> str:
     """Return the line to type on a machine that has the compiler.
 
     Example:
-        >>> compiler_command("birds.tflite")
-        'edgetpu_compiler -s -m 14 birds.tflite'
+        >>> compiler_command("models/birds.tflite")
+        'edgetpu_compiler -s -m 14 -o models models/birds.tflite'
     """
-    return f"{COMPILER} -s -m {runtime} {shlex.quote(name)}"
+    # Without -o it writes into the current folder, and the compiled file belongs beside its original.
+    folder = str(Path(name).parent)
+    beside = "" if folder == "." else f"-o {shlex.quote(folder)} "
+    return f"{COMPILER} -s -m {runtime} {beside}{shlex.quote(name)}"
 
 
 def compile_file(path: str | Path, *, runtime: int = RUNTIME, timeout_s: float = TIMEOUT_S) -> Compilation:
@@ -204,7 +207,7 @@ def _missing(name: str, runtime: int) -> MissingDependencyError:
 
 
 def _failed(name: str, why: str, prediction: Prediction) -> ConversionError:
-    step = "Run `edgeinfer-convert check` on the file: it says which op is the likely cause."
+    step = "`edgeinfer-convert check FILE --target edgetpu` on the file says which op is the likely cause."
     if prediction.wrong:
         step = f"The check had said: {prediction.wrong}"
     elif "large activation" in why:

@@ -27,15 +27,26 @@ _REFUSED = {
     "elu": _CURE,
     "exponential": _CURE,
     "gelu": _CURE,
+    "glu": _CURE,
+    "hard_shrink": _CURE,
+    "hardshrink": _CURE,
     "log_sigmoid": _CURE,
     "logsigmoid": _CURE,
     "log_softmax": "Leave it out of the model: the order of the classes stays the same.",
     "logsoftmax": "Leave it out of the model: the order of the classes stays the same.",
     "mish": _CURE,
     "selu": _CURE,
+    "soft_shrink": _CURE,
+    "softshrink": _CURE,
     "softplus": _CURE,
     "softsign": _CURE,
+    "sparse_plus": _CURE,
+    "sparseplus": _CURE,
+    "sparsemax": _CURE,
     "squareplus": _CURE,
+    "tanh_shrink": _CURE,
+    "tanhshrink": _CURE,
+    "threshold": _CURE,
 }
 _NORMS = ("LayerNormalization", "GroupNormalization", "RMSNormalization")
 _DENSE, _GROUPS, _UP = "dense", "groups", "up"
@@ -179,6 +190,14 @@ def _plan(layer: Any, name: str, target: str) -> _Plan | None:
         raise _refused(layer, name, target, kind, "Train it with BatchNormalization.")
     if kind == "UpSampling2D" and layer.interpolation == "nearest":
         return _Plan(_UP)
+    if hasattr(layer, "layer"):  # a wrapper, such as TimeDistributed: nothing is replaced within it
+        if _plan(layer.layer, name, target) is not None:
+            raise _refused(layer, name, target, f"`{layer.layer.name}` within it", "Use the layer without its wrapper.")
+        return None
+    if kind == "PReLU" and any(size != 1 for size in layer.alpha.shape[:-1]):
+        raise _refused(layer, name, target, "a slope for each place", "Make it with `shared_axes=[1, 2]`.")
+    if kind == "ReLU" and layer.threshold:
+        raise _refused(layer, name, target, "a threshold", _CURE)
     form = ""
     if kind == "Dense" and _rank(layer) > 2:
         form = _DENSE
@@ -199,14 +218,14 @@ def _activation(layer: Any, name: str, target: str) -> _Activation | None:
     if kind in ("LeakyReLU", "LeakyRelu"):
         return _leaky(layer, name, target, float(layer.negative_slope))
     if kind == "ReLU" and layer.negative_slope:
-        if layer.threshold:
-            raise _refused(layer, name, target, "a threshold with a slope below it", _CURE)
         most = None if layer.max_value is None else float(layer.max_value)
         return _leaky(layer, name, target, float(layer.negative_slope), most)
     if kind in ("HardSilu", "HardSwish"):
         return _Activation("hard_swish")
     if hasattr(layer, "activation") and not kind.startswith(_ACTIVATED):
         return None
+    if hasattr(own, "get_config") and hasattr(own, "call"):  # a layer as the activation: `activation=LeakyReLU(0.1)`
+        return _activation(own, name, target)
     refusal = kind if not hasattr(layer, "activation") else getattr(own, "__name__", "")
     if refusal.casefold() in _REFUSED:
         raise _refused(layer, name, target, refusal, _REFUSED[refusal.casefold()])
@@ -251,7 +270,7 @@ def _said(node: Node, plan: _Plan) -> str:
         parts.append("as a nearest-neighbour resize")
     if plan.activation is not None:
         parts.append(f"its activation as {plan.activation}")
-    return f"`{node.name}` ({node.kind}) {', '.join(parts)}"
+    return f"`{node.name}` ({node.kind}): {', '.join(parts)}"
 
 
 def _twin(node: Node, plan: _Plan) -> Any:

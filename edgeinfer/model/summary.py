@@ -47,9 +47,10 @@ class Summary:
         parameters: Elements of all constants that were trained: weights, biases (int32 in a quantized file), and
             float or quantized constants of other ops; no axes, shapes or indices. A constant that two operators share
             counts once. The converter folds batch normalization into weights and biases, so the number is lower than
-            Keras' by four for each normalized channel (three where the convolution had no bias of its own).
+            Keras' by four for each normalized channel (three where the convolution had no bias of its own). Of what is
+            compiled for an Edge TPU nothing can be counted.
         macs: Multiply-accumulates of one run: convolutions, dense layers and matrix products; each operator once,
-            loops too.
+            loops too. As `parameters`, without what is compiled.
         size_bytes: Of the file.
         min_runtime_version: Of TFLite, as the converter says it, or None.
         edgetpu: What each op holds that was compiled for the Edge TPU; empty in a file that was not.
@@ -99,10 +100,13 @@ class Summary:
         lines.extend(f"output    {_tensor_line(one)}{_output_words(one)}" for one in self.outputs)
         if self.metadata.head is not None:
             lines.append(f"head      {json.dumps(self.metadata.head.to_json())}")
-        lines.append(f"size      {self.size_bytes / 1024:.1f} KiB, {self.parameters:,} parameters, {self.macs:,} MACs")
+        # What was compiled is closed to us: neither its weights nor its products can be counted.
+        beside = " beside what is compiled" if self.edgetpu else ""
+        counted = f"{self.parameters:,} parameters, {self.macs:,} MACs{beside}"
+        lines.append(f"size      {self.size_bytes / 1024:.1f} KiB, {counted}")
         lowest = self.min_runtime_version
         # The converter's own claim: the ops' versions below decide.
-        said = f"minimum runtime {lowest} (as the converter wrote it)" if lowest else "minimum runtime not stated"
+        said = f"minimum TFLite runtime {lowest} (as the converter wrote it)" if lowest else "minimum TFLite runtime not stated"
         lines.append(f"runtime   {said}")
         for payload in self.edgetpu:
             lines.extend(f"edgetpu   {line}" for line in _edgetpu_lines(payload))
@@ -170,7 +174,7 @@ def _macs(graph: Subgraph, operator: Operator) -> int:
     if operator.op == "TRANSPOSE_CONV" and len(inputs) > 2 and inputs[2] is not None:
         # Every element of the input reaches a window of every output channel.
         return inputs[2].elements * math.prod(weights.shape[:3])
-    if operator.op == "BATCH_MATMUL" and first.shape:
+    if operator.op == "BATCH_MATMUL" and len(first.shape) >= 2:
         return output.elements * first.shape[-2 if operator.options.get("transpose_x") else -1]
     return 0
 

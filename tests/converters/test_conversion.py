@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ import pytest
 import tiny_compiled
 from numpy.typing import NDArray
 
-from converters import Card, Conversion, Quantize, Recipe, cli, convert
+from converters import Card, Conversion, Quantize, Recipe, Verify, cli, convert, run
 from converters.conversion import check_name
-from converters.errors import ConversionError
+from converters.errors import AccuracyDropError, ConversionError
 from converters.targets import Target
-from edgeinfer.errors import InputError, UnsupportedOpError
+from edgeinfer.errors import InputError, OutputError, UnsupportedOpError
 from edgeinfer.model.metadata import read
 from edgeinfer.model.payload import is_compiled
 from edgeinfer.model.schema import parse
@@ -114,14 +115,47 @@ def test_with_one_the_compiled_file_stands_beside_the_plain_one(model: Path, tmp
     assert set(json.loads(written[3].read_text())) >= {"compiler", "prediction", "differences"}
 
 
-def test_a_compiler_that_maps_nothing_is_a_failure_and_nothing_is_written(
-    model: Path, tmp_path: Path, compiler: Path
+def test_a_compiler_that_fails_costs_the_compiled_file_and_not_the_plain_one(
+    model: Path, tmp_path: Path, compiler: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     np.save(tmp_path / "data.npy", PICTURES)
     (compiler / "output").unlink()
     words = ["--calibration", str(tmp_path / "data.npy"), "--target", "edgetpu", "--no-verify", "--task", "tensors"]
-    assert cli.main([str(model), *words, "-o", str(tmp_path / "birds.tflite")]) == 3
-    assert not list(tmp_path.glob("birds*"))
+    assert cli.main([str(model), *words, "-o", str(tmp_path / "birds.tflite"), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["written"] == [str(tmp_path / "birds.tflite")]
+    assert said["compiler"].startswith("Not compiled: The Edge TPU compiler")
+    assert said["compiler"] in said["warnings"]
+    assert said["check"]["command"] == f"edgetpu_compiler -s -m 14 -o {tmp_path} {tmp_path / 'birds.tflite'}"
+    assert [path.name for path in tmp_path.glob("birds*")] == ["birds.tflite"]
+
+
+def test_what_a_gate_refuses_is_not_compiled(model: Path, compiler: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "judge", lambda *_arguments: AccuracyDropError("The accuracy fell."))
+    recipe = Recipe((Quantize(), Verify()), target="edgetpu")
+    with pytest.raises(AccuracyDropError) as caught:
+        convert(model, PICTURES, recipe=recipe, card=CARD)
+    assert isinstance(caught.value.conversion, Conversion)
+    assert caught.value.conversion.compiled is None
+
+
+def test_the_compiled_file_of_an_earlier_conversion_is_warned_of(
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = replace(converted(model, "edgetpu"), compiled=None)
+    (tmp_path / "birds_edgetpu.tflite").write_bytes(tiny_compiled.compiled())
+    made.save(tmp_path / "birds.tflite")
+    assert "`birds_edgetpu.tflite` is of an earlier conversion" in caplog.text
+
+
+def test_of_several_files_all_are_written_or_none(model: Path, tmp_path: Path, compiler: Path) -> None:
+    made = converted(model, "edgetpu")
+    (tmp_path / "birds.tflite").write_bytes(b"what stood there before")
+    (tmp_path / "birds_edgetpu.tflite").mkdir()
+    with pytest.raises(OutputError):
+        made.save(tmp_path / "birds.tflite")
+    assert (tmp_path / "birds.tflite").read_bytes() == b"what stood there before"
+    assert sorted(path.name for path in tmp_path.glob("*birds*")) == ["birds.tflite", "birds_edgetpu.tflite"]
 
 
 def test_no_other_target_is_compiled(model: Path, compiler: Path) -> None:
@@ -196,7 +230,7 @@ def test_a_saved_model_whose_layers_would_be_replaced_is_refused(keras: Any, tmp
 def test_a_model_without_any_op_for_the_chip_is_refused(keras: Any, tmp_path: Path) -> None:
     inputs = keras.Input((8, 8, 3))
     keras.Model(inputs, keras.ops.floor(inputs)).save(tmp_path / "m.keras")
-    with pytest.raises((UnsupportedOpError, ConversionError)):
+    with pytest.raises(ConversionError, match="float32 tensor is left"):
         converted(tmp_path / "m.keras", "edgetpu")
 
 

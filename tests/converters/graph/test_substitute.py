@@ -54,7 +54,7 @@ def test_nearest_up_sampling_is_bit_equal(keras: Keras, factors: tuple[int, int]
     by_hand = x.repeat(factors[0], axis=1).repeat(factors[1], axis=2)
     assert np.array_equal(changed, by_hand)
     assert np.array_equal(changed, kept)
-    assert notes == ("`up` (UpSampling2D) as a nearest-neighbour resize",)
+    assert notes == ("`up` (UpSampling2D): as a nearest-neighbour resize",)
 
 
 @FEW
@@ -91,7 +91,7 @@ def test_hard_swish_differs_by_rounding_only(keras: Keras, x: list[float]) -> No
     exact = values.astype(np.float64) * np.clip(values.astype(np.float64) + 3, 0, 6) / 6
     assert changed == pytest.approx(exact, rel=1e-5, abs=1e-6)
     assert changed == pytest.approx(kept, rel=1e-5, abs=1e-6)
-    assert notes == ("`swish` (Activation) its activation as x/6 * relu6(x + 3)",)
+    assert notes == ("`swish` (Activation): its activation as x/6 * relu6(x + 3)",)
 
 
 @FEW
@@ -133,7 +133,7 @@ def test_a_dense_layer_over_places_differs_by_rounding_only(
     kept, changed, notes = both(of(keras, layer, *places, 7), noise(3, *places, 7))
     assert changed.shape == kept.shape
     assert changed == pytest.approx(kept, rel=1e-4, abs=1e-4)
-    assert notes[0].startswith("`mix` (Dense) as a 1x1 convolution")
+    assert notes[0].startswith("`mix` (Dense): as a 1x1 convolution")
 
 
 @pytest.mark.parametrize("kind", ["Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Conv2DTranspose"])
@@ -144,6 +144,13 @@ def test_an_activation_inside_another_layer_is_replaced_there(keras: Keras, kind
     kept, changed, notes = both(of(keras, layer, 8, 8, 3), noise(2, 8, 8, 3))
     assert changed == pytest.approx(kept, rel=1e-4, abs=1e-4)
     assert len(notes) == 1
+
+
+def test_a_layer_as_the_activation_is_replaced_with_its_own_slope(keras: Keras) -> None:
+    layer = keras.layers.Conv2D(4, 3, activation=keras.layers.LeakyReLU(negative_slope=0.1), name="conv")
+    kept, changed, notes = both(of(keras, layer, 8, 8, 3), noise(2, 8, 8, 3))
+    assert np.allclose(changed, kept, rtol=1e-6, atol=1e-6)
+    assert notes == ("`conv` (Conv2D): its activation as max(x, 0.1 x)",)
 
 
 def test_operations_are_replaced_like_layers(keras: Keras) -> None:
@@ -229,8 +236,21 @@ def test_the_given_model_stays_as_it_is(keras: Keras) -> None:
         (lambda k: k.layers.LayerNormalization(name="odd"), "BatchNormalization"),
         (lambda k: k.layers.LeakyReLU(negative_slope=1.5, name="odd"), "between 0 and 1"),
         (lambda k: k.layers.ReLU(threshold=1.0, negative_slope=0.5, name="odd"), "ReLU6"),
+        (lambda k: k.layers.ReLU(threshold=0.5, name="odd"), "ReLU6"),
+        (lambda k: k.layers.Activation("sparsemax", name="odd"), "ReLU6"),
+        (lambda k: k.layers.Dense(3, activation=k.layers.ELU(), name="odd"), "ReLU6"),
     ],
-    ids=["gelu", "elu", "inside a dense", "layer normalization", "slope", "threshold"],
+    ids=[
+        "gelu",
+        "elu",
+        "inside a dense",
+        "layer normalization",
+        "slope",
+        "threshold and slope",
+        "threshold",
+        "sparsemax",
+        "a layer inside a dense",
+    ],
 )
 def test_what_has_no_exact_replacement_is_refused_by_name(keras: Keras, make: Any, said: str) -> None:
     model = of(keras, make(keras), 8)
@@ -238,6 +258,26 @@ def test_what_has_no_exact_replacement_is_refused_by_name(keras: Keras, make: An
         substitute(model, "edgetpu")
     assert "`edgetpu`" in caught.value.message
     assert said in caught.value.next_step
+
+
+def test_a_layer_inside_a_wrapper_is_refused_by_name(keras: Keras) -> None:
+    model = of(keras, keras.layers.TimeDistributed(keras.layers.Dense(3, activation="leaky_relu"), name="odd"), 4, 8)
+    with pytest.raises(UnsupportedOpError, match="`odd`") as caught:
+        substitute(model, "edgetpu")
+    assert "wrapper" in caught.value.next_step
+
+
+def test_a_wrapper_around_a_layer_that_stays_is_left_alone(keras: Keras) -> None:
+    model = of(keras, keras.layers.TimeDistributed(keras.layers.Dense(3, activation="relu")), 4, 8)
+    assert substitute(model, "edgetpu") == (model, ())
+
+
+def test_a_prelu_of_one_slope_a_channel_stays_and_another_is_refused(keras: Keras) -> None:
+    shared = of(keras, keras.layers.PReLU(shared_axes=[1, 2]), 4, 4, 3)
+    assert substitute(shared, "edgetpu") == (shared, ())
+    with pytest.raises(UnsupportedOpError, match="`odd`") as caught:
+        substitute(of(keras, keras.layers.PReLU(name="odd"), 4, 4, 3), "edgetpu")
+    assert "shared_axes" in caught.value.next_step
 
 
 def test_an_open_size_is_refused_where_the_replacement_needs_it(keras: Keras) -> None:

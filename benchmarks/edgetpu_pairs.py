@@ -24,7 +24,7 @@ from __future__ import annotations
 import argparse
 import collections
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -155,7 +155,7 @@ def strict(file: ModelFile, *, all_groups: bool) -> Prediction:
     """
     judge = check._judge
 
-    def stricter(graph: Subgraph, operator: Operator, around: Mapping[int, Mapping[str, None]]) -> Finding:
+    def stricter(graph: Subgraph, operator: Operator, around: Mapping[int, Sequence[Operator]]) -> Finding:
         why = judge(graph, operator, around)
         return _corrected_later(graph, operator) or why if why.rule == "mapped" else why
 

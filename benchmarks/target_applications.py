@@ -4,8 +4,9 @@
 
 Eleven networks with random weights (see `applications.py` for how they get statistics that are not degenerate) times
 every target. A row says how many ops would run where, what was replaced, and in which engine the file was loaded and
-run here: LiteRT in this environment, tflite-runtime in the device's. No Edge TPU, no telephone and no Raspberry Pi took
-part: for an Edge TPU the row is the prediction, and the file that runs is the uncompiled one. Targets that take one
+run here: LiteRT in this environment, tflite-runtime in the device's; the files for edgetpu ran in LiteRT only. No Edge
+TPU, no telephone and no Raspberry Pi took part: for an Edge TPU the row is the prediction, and the file that runs is
+the uncompiled one. Targets that take one
 file share its conversion. Every finished row is written at once, and rows that stand in the file are not made again.
 """
 

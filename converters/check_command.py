@@ -25,8 +25,8 @@ def check_parser() -> argparse.ArgumentParser:
         epilog="Example: edgeinfer-convert check birds.tflite --target edgetpu. A target of your own is a JSON file: "
         '{"name": "camera-board", "engines": ["tflite-runtime"], "op_versions": {"RESIZE_BILINEAR": 0}}; all its '
         "settings: `converters.targets.Target`. How a verdict is known stands behind it: tried on the engine, seen in "
-        "compiled files, or documented and tried by nobody here. Exit codes: 0 the target takes the file, 2 wrong "
-        "usage or input, 4 damaged, 5 the target refuses it, or its accelerator would get no op.",
+        "compiled files, documented and tried by nobody here, or estimated. Exit codes: 0 the target takes the file, 2 "
+        "wrong usage or input, 4 damaged, 5 the target refuses it, or its accelerator would get no op.",
     )
     parser.add_argument("model", type=Path, help="a .tflite file")
     parser.add_argument("--target", required=True, metavar="T", help=f"{names}, or a JSON file")
@@ -39,7 +39,7 @@ def run_check(options: argparse.Namespace) -> tuple[str, int]:
     machine = target_of_word(options.target)
     data = read_bytes(options.model)
     with naming(options.model):
-        found = check_file(data, machine, path=options.model)
+        found = check_file(data, machine, path=options.model, word=options.target)
     if options.json:
         return json.dumps(found.to_json()), found.exit_code
     verdict = "takes it" if found.good else "does not take it"

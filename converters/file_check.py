@@ -15,6 +15,11 @@ __all__ = ["FileCheck"]
 
 _WIDTH = 96
 _HELD = "\N{NO-BREAK SPACE}"
+_NARROWEST = 24  # of the last column, beside names that cannot be broken
+# A line may end behind a space or behind a slash, as layers' names have them; any other name stays in one piece.
+_PIECES = re.compile(r" *(?:[^ /]+/?|/)")
+# What stands in backticks is to be copied, so it stays in one line.
+_TO_COPY = re.compile(r"`[^`]*`")
 _PLACES: dict[Place, str] = {"edgetpu": "Edge TPU", "gpu": "GPU", "cpu": "processor", "refused": "refused"}
 _HEADS = ("ops", "runs on", "what", "why")
 _MOST_REFUSALS = 3  # that an error names; the check names all
@@ -108,7 +113,9 @@ class FileCheck:
         rows = [_row(list(run)) for _, run in groupby(self.verdicts, key=_alike)]
         lines = [*_table(rows), "", self.summary]
         for note in (self.wrong, *self.notes) if self.wrong else self.notes:
-            lines += textwrap.wrap(note, _WIDTH, break_long_words=False, break_on_hyphens=False)
+            held = _TO_COPY.sub(lambda found: found[0].replace(" ", _HELD), note)
+            wrapped = textwrap.wrap(held, _WIDTH, break_long_words=False, break_on_hyphens=False)
+            lines += [line.replace(_HELD, " ") for line in wrapped]
         if self.command:
             lines += ["Next:", f"  {self.command}"]
         return "\n".join(lines)
@@ -134,22 +141,34 @@ def _row(run: Sequence[Verdict]) -> tuple[str, str, str, str]:
     places = str(first.index) if len(run) == 1 else f"{first.index}-{last.index}"
     counted = Counter(f"{one.op} v{one.version}" for one in run)
     what = _said(first) if len(run) == 1 else ", ".join(f"{count} {op}" for op, count in counted.most_common())
-    what = re.sub(r"(?<!,) ", _HELD, what)  # an op, its count and its version stay in one line
+    what = re.sub(r"(?<!,) (?!in `)", _HELD, what)  # an op, its count and its version stay in one line
     return places, _PLACES[first.runs_on], what, f"{first.reason} ({first.evidence})"
 
 
 def _table(rows: Sequence[tuple[str, str, str, str]]) -> list[str]:
-    """Return aligned lines of at most `_WIDTH` characters; long cells go on in the next line."""
+    """Return aligned lines of at most `_WIDTH` characters where names allow it; long cells go on in the next line."""
     cells = [_HEADS, *rows]
     narrow = [max(len(row[column]) for row in cells) for column in (0, 1)]
     left = _WIDTH - sum(narrow) - 3 * 2
     third = min(max(len(row[2]) for row in cells), left - min(max(len(row[3]) for row in cells), left // 2))
-    widths = [*narrow, third, left - third]
+    third = max(third, *(len(piece.strip()) for row in cells for piece in _PIECES.findall(row[2])))
+    widths = [*narrow, third, max(left - third, _NARROWEST)]
     lines = []
     for row in cells:
-        wrapped = [textwrap.wrap(cell, width) or [""] for cell, width in zip(row, widths, strict=True)]
+        wrapped = [_wrapped(cell, width) for cell, width in zip(row, widths, strict=True)]
         wrapped = [[part.replace(_HELD, " ") for part in cell] for cell in wrapped]
         for parts in zip_longest(*wrapped, fillvalue=""):
             line = "  ".join(part.ljust(width) for part, width in zip(parts, widths, strict=True))
             lines.append(line.rstrip())
     return lines
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Return the lines of a cell, broken at spaces and behind slashes only."""
+    lines = [""]
+    for piece in _PIECES.findall(text):
+        if len(lines[-1]) + len(piece) <= width:
+            lines[-1] += piece
+        else:
+            lines.append(piece.lstrip())
+    return lines if lines[0] or len(lines) == 1 else lines[1:]

@@ -7,7 +7,8 @@ documentation (`converters.gpu_ops`), an Edge TPU's from rules that were held ag
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,20 +17,23 @@ from converters.edgetpu.compiler import compiler_command
 from converters.errors import ConversionError
 from converters.facts import ModelFacts
 from converters.file_check import FileCheck
-from converters.gpu_ops import gpu_reason
+from converters.file_form import ends_notes, wrong_form
+from converters.gpu_ops import gpu_reasons
 from converters.layers import operator_layer
-from converters.targets import Target
+from converters.targets import TARGETS, Target
 from converters.tflite.gates import GateResult, try_engines
 from converters.verdicts import Evidence, Verdict
-from edgeinfer.errors import InputError, ModelError, UnsupportedOpError
+from edgeinfer.errors import EdgeInferError, InputError, ModelError, UnsupportedOpError
 from edgeinfer.model.attached import ENTRY_NAME
 from edgeinfer.model.check import check
+from edgeinfer.model.metadata import read
 from edgeinfer.model.ops import EDGETPU_OP, ceilings
 from edgeinfer.model.schema import ModelFile, Operator, Subgraph
 
 __all__ = ["check_file", "judged"]
 
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
+_HYBRID_DENSE = 9
 # Source: google-ai-edge/LiteRT#8 and tensorflow/tensorflow#96602 (where tensorflow-lite 2.17.0 is found aligned for
 # arm64 and not for x86_64), developer.android.com/guide/practices/page-sizes.
 _PAGES = (
@@ -38,8 +42,9 @@ _PAGES = (
     "(documented, not tried). The model file itself does not depend on it."
 )
 _GPU = (
-    "By the GPU delegate's documentation and source; the delegate itself was not asked. What it does not take runs on "
-    "the processor, and each change between both costs time."
+    "By the GPU delegate's documentation and source; the delegate itself was not asked: the count is an upper bound. "
+    "By default it takes one group of ops, the largest (`max_delegated_partitions` raises that); the rest runs on the "
+    "processor, and each change between both costs time."
 )
 
 # What layers leave behind that `converters.graph.substitute` replaces in a Keras model.
@@ -47,13 +52,14 @@ _REPLACEABLE = ("ELU", "GELU", "HARD_SWISH", "LEAKY_RELU", "TILE")
 _SAVE_AS_KERAS = "Hand in the Keras model itself, or a `.keras` or `.h5` file of it: its layers can be replaced."
 
 
-def check_file(data: bytes, target: Target, *, path: Path | None = None, run: bool = True) -> FileCheck:
+def check_file(data: bytes, target: Target, *, path: Path | None = None, word: str = "", run: bool = True) -> FileCheck:
     """Say of every op where it would run on a target, and whether the target takes the file at all.
 
     Args:
         data: The whole file.
         target: See `converters.targets`.
         path: Of the file, for lines to type.
+        word: What was typed behind `--target`, for the same: a name or a JSON file.
         run: Whether the target's engines that are installed here load and run the file once.
 
     Raises:
@@ -70,13 +76,17 @@ def check_file(data: bytes, target: Target, *, path: Path | None = None, run: bo
             expected="the file that it was compiled from: the same name without `_edgetpu`, as a rule",
             next_step=f"edgeinfer inspect {name}",
         )
-    found = FileCheck(target.name, target.accelerator, True, tuple(_rows(file, target)), wrong=_elsewhere(file, target))
+    found = FileCheck(
+        target.name, target.accelerator, True, tuple(_rows(file, target, word)), wrong=_elsewhere(file, target)
+    )
     if target.accelerator == "edgetpu":
-        found = _on_edgetpu(found, file, path)
+        found = _on_edgetpu(found, file, target, path)
     elif target.accelerator == "gpu":
-        found = replace(found, verdicts=tuple(_on_gpu(one, file.main) for one in found.verdicts), notes=(_GPU,))
+        found = replace(found, verdicts=_on_gpu(found.verdicts, file.main), notes=(_GPU,))
+    found = replace(found, wrong=found.wrong or wrong_form(file, target))
     if target.metadata:
-        found = replace(found, notes=(*found.notes, *_app_notes(file, path)))
+        fits = not (found.refused or found.wrong)
+        found = replace(found, notes=(*found.notes, *_app_notes(file, path, fits=fits)))
     if found.refused or found.wrong:
         return replace(found, loads=False)  # no engine needs to be asked
     return _tried(data, target, found) if run else found
@@ -136,12 +146,13 @@ def _not_run(row: GateResult) -> str:
     return f"Not run in {engine}: {row.detail.removeprefix('not tried here: ').rstrip('.')}."
 
 
-def _rows(file: ModelFile, target: Target) -> Iterator[Verdict]:
+def _rows(file: ModelFile, target: Target, word: str) -> Iterator[Verdict]:
+    asked = shlex.quote(word or (target.name if target in TARGETS else f"{target.name}.json"))
     evidence: Evidence = "tried" if target.tried else "documented"
     engines = " and ".join(f"{name} {ceilings(name).version}" for name in target.engines)
     graph = file.main
     for operator in graph.operators:
-        why = _why_not(graph, operator, target)
+        why = _why_not(graph, operator, target, asked)
         yield Verdict(
             index=operator.index,
             op=operator.op,
@@ -153,7 +164,7 @@ def _rows(file: ModelFile, target: Target) -> Iterator[Verdict]:
         )
 
 
-def _why_not(graph: Subgraph, operator: Operator, target: Target) -> str:
+def _why_not(graph: Subgraph, operator: Operator, target: Target, asked: str) -> str:
     """Return why none of the target's engines runs an op, "" where all do."""
     if operator.op == EDGETPU_OP:
         return "compiled for an Edge TPU: take the file that it was compiled from"
@@ -166,19 +177,25 @@ def _why_not(graph: Subgraph, operator: Operator, target: Target) -> str:
     highest, who = target.highest(operator.op)
     if not highest:
         return f"{who} has no such op: replace the layer"
+    hybrid = target.per_tensor_dense and _hybrid_per_channel(graph, operator)
     if operator.version > highest:
-        return f"{who} takes version {highest} at most: convert with --target {target.name}"
-    if target.per_tensor_dense and _hybrid_per_channel(graph, operator):
-        return (
-            "dense weights with one scale per channel and float activations: convert in full int8, or with "
-            f"--target {target.name}"
-        )
+        # With one scale for the whole tensor it is version 9; no other version is lowered by a conversion.
+        lowered = hybrid and highest >= _HYBRID_DENSE
+        cure = f"convert with --target {asked}" if lowered else _newer(operator)
+        return f"{who} takes version {highest} at most: {cure}"
+    if hybrid:
+        what = "dense weights with one scale per channel and float activations"
+        return f"{what}: convert in full int8, or with --target {asked}"
     if target.static_shapes and operator.op == "SHAPE":
         return "a shape that is computed while the model runs: give the model's Input a full shape"
     ends = [graph.tensors[index] for index in (*operator.inputs[:1], *operator.outputs) if index >= 0]
     if not target.floats and target.accelerator != "edgetpu" and any(one.dtype in _FLOATS for one in ends):
         return "computes in floats, which the target does not have: convert in full int8"
     return ""
+
+
+def _newer(operator: Operator) -> str:
+    return f"replace the layer, or use a runtime that takes version {operator.version}"
 
 
 def _hybrid_per_channel(graph: Subgraph, operator: Operator) -> bool:
@@ -201,37 +218,54 @@ def _elsewhere(file: ModelFile, target: Target) -> str:
     return ""
 
 
-def _on_edgetpu(found: FileCheck, file: ModelFile, path: Path | None) -> FileCheck:
+def _on_edgetpu(found: FileCheck, file: ModelFile, target: Target, path: Path | None) -> FileCheck:
     """Put what the compiler would do in the place of the processor's rows, but for ops that no engine has."""
     prediction = predict(file)
     rows = zip(found.verdicts, prediction.verdicts, strict=True)
     # The file that was compiled stays beside the compiled one and runs where there is no chip: every op needs a kernel.
     verdicts = tuple(engine if engine.runs_on == "refused" else chip for engine, chip in rows)
-    found = replace(found, verdicts=verdicts, wrong=found.wrong or prediction.wrong, notes=prediction.notes)
+    notes = (*prediction.notes, *ends_notes(file, target))
+    wrong = found.wrong or prediction.wrong or wrong_form(file, target)
+    found = replace(found, verdicts=verdicts, wrong=wrong, notes=notes)
     if not prediction.mapped or not found.good:
         return found
     notes = (*found.notes, prediction.memory.words, "To run there the file must be compiled, on x86-64 Linux.")
     return replace(found, notes=notes, command=compiler_command(str(path or "model.tflite")))
 
 
-def _on_gpu(verdict: Verdict, graph: Subgraph) -> Verdict:
-    if verdict.runs_on == "refused":
-        return verdict
-    why = gpu_reason(graph, graph.operators[verdict.index])
-    reason = why or "among the GPU delegate's ops"
-    return replace(verdict, runs_on="cpu" if why else "gpu", reason=reason, evidence="documented")
+def _on_gpu(verdicts: Sequence[Verdict], graph: Subgraph) -> tuple[Verdict, ...]:
+    return tuple(
+        verdict
+        if verdict.runs_on == "refused"
+        else replace(
+            verdict,
+            runs_on="cpu" if why else "gpu",
+            reason=why or "among the GPU delegate's ops",
+            evidence="documented",
+        )
+        for verdict, why in zip(verdicts, gpu_reasons(graph), strict=True)
+    )
 
 
-def _app_notes(file: ModelFile, path: Path | None) -> Iterator[str]:
-    """Say what an app on Android needs beside the ops."""
-    name = path or Path("model.tflite")
+def _app_notes(file: ModelFile, path: Path | None, *, fits: bool) -> Iterator[str]:
+    """Say what an app on Android needs beside the ops; what to write into the file only where it is for the target."""
     if ENTRY_NAME in file.metadata:
         yield "The file carries TFLite Metadata, which MediaPipe Tasks needs."
     else:
-        yield (
-            "The file carries no TFLite Metadata, and MediaPipe Tasks refuses it. Write it: "
-            f"`edgeinfer-convert annotate {name} --labels labels.txt --normalization 127.5 127.5`."
-        )
+        refused = "The file carries no TFLite Metadata, and MediaPipe Tasks refuses it."
+        yield f"{refused} Write it: `{_annotation(file, path)}`." if fits else refused
     if any(file.main.tensors[index].dtype == "int8" for index in file.main.inputs):
         yield "MediaPipe Tasks takes no int8 input (LiteRT does): convert with --io uint8 for it."
     yield _PAGES
+
+
+def _annotation(file: ModelFile, path: Path | None) -> str:
+    """Return the line that writes TFLite Metadata; words in capitals are the reader's to fill in."""
+    try:
+        task = read(file).task
+    except EdgeInferError:
+        task = "tensors"  # what the file says of itself cannot be read
+    said = ["--task", "TASK" if task == "tensors" else task]
+    labels = ["--labels", "labels.txt"] if task in ("classification", "detection", "segmentation") else []
+    name = shlex.quote(str(path or "model.tflite"))
+    return " ".join(["edgeinfer-convert annotate", name, *said, *labels, "--normalization MEAN STD"])

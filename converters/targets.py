@@ -28,9 +28,10 @@ __all__ = ["CALIBRATED_SCHEMES", "TARGETS", "Accelerator", "EngineName", "Io", "
 # These need samples: activations become integers too, so their ranges must be known.
 CALIBRATED_SCHEMES: tuple[Scheme, ...] = ("int8", "int16x8")
 
-_ALL: tuple[Scheme, ...] = get_args(Scheme)
+# What has no floats, of schemes and of ends.
+_INTEGERS = ("int8", "uint8", "int16x8")
 _LISTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"engines": get_args(EngineName), "schemes": _ALL, "ios": get_args(Io), "forbidden": get_args(Pattern)}
+    {"engines": get_args(EngineName), "schemes": get_args(Scheme), "ios": get_args(Io), "forbidden": get_args(Pattern)}
 )
 
 
@@ -41,12 +42,14 @@ class Target:
     Attributes:
         name: What stands behind `--target`.
         engines: The file must load and run in every one of these: of each op, the lowest version ceiling counts.
-        schemes: Quantization schemes that it runs; the first is its own.
+        schemes: Quantization schemes that it runs, the first is its own; left out, all that `floats` allows.
         ios: Tensors that it takes at both ends of an int8 file; the first is what it gets when the recipe does not say.
+            Left out, all that `floats` allows.
         accelerator: What runs beside the processor: an Edge TPU, a GPU by its delegate, or "" for none.
         floats: Whether anything in a file may be float. False also means that no layer may stay float.
         static_shapes: Whether a shape that is computed while the model runs is refused. `convert` makes none anyway.
-        metadata: Whether the file must carry TFLite Metadata.
+        metadata: Whether the file must carry TFLite Metadata. That binds `convert`; `check` says in a note that it is
+            missing, because the engines run the file without it.
         forbidden: Patterns that the engines refuse or compute wrongly, "dense-scale-per-channel": dense weights of a
             dynamic range file with one scale per output channel.
         op_versions: Ceilings below those of the engines: (op, highest version), 0 for an op that the device lacks.
@@ -65,8 +68,8 @@ class Target:
 
     name: str
     engines: tuple[EngineName, ...]
-    schemes: tuple[Scheme, ...] = _ALL
-    ios: tuple[Io, ...] = ("int8", "uint8", "float32")
+    schemes: tuple[Scheme, ...] = ()
+    ios: tuple[Io, ...] = ()
     accelerator: Accelerator = ""
     floats: bool = True
     static_shapes: bool = False
@@ -84,9 +87,9 @@ class Target:
             values = getattr(self, field)
             if not isinstance(values, tuple | list) or any(one not in known for one in values):
                 raise _wrong(field, values, "some of " + ", ".join(f'"{one}"' for one in known))
-            if not values and field != "forbidden":
+            if not values and field == "engines":
                 raise _wrong(field, values, "at least one of " + ", ".join(f'"{one}"' for one in known))
-            object.__setattr__(self, field, tuple(values))
+            object.__setattr__(self, field, tuple(dict.fromkeys(values)))
         if self.accelerator not in get_args(Accelerator):
             raise _wrong("accelerator", self.accelerator, '"", "edgetpu" or "gpu"')
         for field in ("floats", "static_shapes", "metadata", "tried"):
@@ -95,7 +98,18 @@ class Target:
         for field in ("description", "source"):
             if not isinstance(getattr(self, field), str):
                 raise _wrong(field, getattr(self, field), "a text")
+        self._agree_on_floats()
         object.__setattr__(self, "op_versions", _checked_versions(self.op_versions))
+
+    def _agree_on_floats(self) -> None:
+        """Fill in what was left out, and refuse floats beside `floats=False`."""
+        for field, known in (("schemes", get_args(Scheme)), ("ios", get_args(Io))):
+            allowed = tuple(one for one in known if self.floats or one in _INTEGERS)
+            values = getattr(self, field) or allowed
+            if any(one not in allowed for one in values):
+                expected = "without floats: " + ", ".join(f'"{one}"' for one in allowed) + "; or `floats` true"
+                raise _wrong(field, values, expected)
+            object.__setattr__(self, field, values)
 
     @property
     def io(self) -> Io:

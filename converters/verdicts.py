@@ -8,7 +8,7 @@ from typing import Literal
 __all__ = ["Evidence", "Place", "Verdict"]
 
 Place = Literal["edgetpu", "gpu", "cpu", "refused"]
-Evidence = Literal["seen", "documented", "tried"]
+Evidence = Literal["seen", "documented", "estimated", "tried"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,9 @@ class Verdict:
         layer: The layer that it comes from, as far as the file's tensor names say it; else "".
         runs_on: Where it would run; "refused" where nothing would run it.
         reason: Why, in words for a person.
-        evidence: "tried" on the engine or with the compiler itself, "seen" in files that others compiled, or
-            "documented" and not exercised by anything here.
+        evidence: "tried" on the engine or with the compiler itself; "seen" in files that others compiled;
+            "documented" by a table, a source, a public log or thread, and not exercised by anything here; "estimated":
+            a value between or above what was seen, or told from memory.
 
     Example:
         >>> Verdict(0, "CONV_2D", 3, "stem", "edgetpu", "Mapped to Edge TPU", "seen").to_json()["runs_on"]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from time import perf_counter_ns
 
 import numpy as np
 
-from edgeinfer.errors import InputError
+from edgeinfer.errors import DeviceError, InputError
 from edgeinfer.frozen import dataclass
 from edgeinfer.machine import machine, resident_bytes
 from edgeinfer.progress import Progress, ProgressReport
@@ -23,7 +24,7 @@ class Benchmark:
     Attributes:
         model: File name.
         sha256: Of the file.
-        device: "cpu".
+        device: Where it ran, e.g. "cpu" or "edgetpu:usb:0".
         engine: Name and version.
         threads: Of the engine.
         runs: Measured invokes.
@@ -67,27 +68,39 @@ class Benchmark:
         }
 
 
-def bench(runtime: Runtime, *, runs: int = 200, warmup: int = 10, progress: ProgressReport | None = None) -> Benchmark:
+def bench(
+    runtime: Runtime,
+    *,
+    runs: int = 200,
+    warmup: int = 10,
+    twin: str | Path | None = None,
+    progress: ProgressReport | None = None,
+) -> Benchmark:
     """Measure `invoke` alone, on seeded random input.
 
     Args:
         runtime: The loaded model.
         runs: Measured invokes, 1 or more.
         warmup: Invokes before them, 1 or more; the first is reported apart.
+        twin: The runtime's `fallback`, for the words of an error.
         progress: Called now and then.
 
     Raises:
         InputError: `runs` or `warmup` is below 1.
+        DeviceError: The device has failed and its CPU twin answers: that one's latency is not the device's.
     """
     if runs < 1 or warmup < 1:
         raise InputError("Nothing would be measured.", received=f"runs={runs}, warmup={warmup}", expected="1 or more")
+    _refuse_twin(runtime, twin)
     _fill(runtime)
     first = _time(runtime.invoke)
     for _ in range(warmup - 1):
         runtime.invoke()
+        _refuse_twin(runtime, twin)
     times: list[int] = []
     for number in range(1, runs + 1):
         times.append(_time(runtime.invoke))
+        _refuse_twin(runtime, twin)
         if progress and (number % 10 == 0 or number == runs):
             progress(Progress("bench", number, runs))
     return Benchmark(
@@ -103,6 +116,19 @@ def bench(runtime: Runtime, *, runs: int = 200, warmup: int = 10, progress: Prog
         load_ms=runtime.load_ms,
         rss_bytes=resident_bytes(),
         machine=machine(),
+    )
+
+
+def _refuse_twin(runtime: Runtime, twin: str | Path | None) -> None:
+    """Refuse to go on where the CPU twin answers."""
+    if not runtime.on_fallback:
+        return
+    name = runtime.path.name if runtime.path else "The model"
+    raise DeviceError(
+        f"`{name}` was not measured on {runtime.device}: the device has failed, and its CPU twin answers.",
+        received=runtime.faults.latest,
+        next_step="`edgeinfer doctor` says what is there. To measure the twin: "
+        f"`edgeinfer bench {'MODEL.tflite' if twin is None else twin}`",
     )
 
 

@@ -114,9 +114,9 @@ def _camera(options: argparse.Namespace) -> int:
     _check(options)
     with StopSignals(to_reader=options.jsonl) as signals:
         # The models first: what is wrong with them is known before a port is taken, a broker told, a camera opened.
-        models = _open_models(options)
-        _say_if_nobody_knows_how_hot(options)
         with ExitStack() as stack:
+            models = _open_models(options, stack)
+            _say_if_nobody_knows_how_hot(options)
             outputs = _open_outputs(options, stack)
             camera = stack.enter_context(_open_camera(options))
             if options.save is not None:
@@ -155,10 +155,10 @@ def _check(options: argparse.Namespace) -> None:
             )
 
 
-def _open_models(options: argparse.Namespace) -> dict[str, Pipeline[Any]]:
+def _open_models(options: argparse.Namespace, stack: ExitStack) -> dict[str, Pipeline[Any]]:
     models: dict[str, Pipeline[Any]] = {}
     for place, path in enumerate(options.models):
-        runtime = open_runtime(options, path, place=place, of=len(options.models))
+        runtime = stack.enter_context(open_runtime(options, path, place=place, of=len(options.models)))
         own = options
         if len(options.models) > 1 and chosen_task(options, runtime) != "detection":
             # Thresholds are for those of them that are detectors.

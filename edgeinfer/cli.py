@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeinfer import __version__
 from edgeinfer.command import Parser, picture_options, run_command, talk_options
@@ -18,8 +18,12 @@ from edgeinfer.model_options import (
     model_options,
     open_pipeline,
     open_runtime,
+    say_twin,
     task_options,
 )
+
+if TYPE_CHECKING:
+    from edgeinfer.runtime.runtime import Runtime
 
 # Fewer pictures than this are answered before OpenCV would be loaded.
 _MANY_PICTURES = 4
@@ -148,14 +152,13 @@ def _run(options: argparse.Namespace) -> int:
     from edgeinfer.preprocess.libraries import opencv_left_out
 
     few = len(options.pictures) < _MANY_PICTURES and not options.draw
-    with opencv_left_out() if few else nullcontext():
-        return _answer(options)
+    with opencv_left_out() if few else nullcontext(), open_runtime(options, options.model) as runtime:
+        return _answer(options, runtime)
 
 
-def _answer(options: argparse.Namespace) -> int:
+def _answer(options: argparse.Namespace, runtime: Runtime) -> int:
     from edgeinfer.answers import task_of, to_json, to_text
 
-    runtime = open_runtime(options, options.model)
     if options.draw and chosen_task(options, runtime) == "embedding":
         raise InputError(
             "Features cannot be drawn into a picture.", received="--draw", next_step="Leave `--draw` away."
@@ -261,13 +264,14 @@ def _bench(options: argparse.Namespace) -> int:
     from edgeinfer.bench import bench
     from edgeinfer.progress import terminal_progress
 
-    runtime = open_runtime(options, options.model)
-    result = bench(
-        runtime,
-        runs=options.runs,
-        warmup=options.warmup,
-        progress=terminal_progress(quiet=options.quiet or options.json),
-    )
+    with open_runtime(options, options.model) as runtime:
+        result = bench(
+            runtime,
+            runs=options.runs,
+            warmup=options.warmup,
+            twin=options.fallback[0] if options.fallback else None,
+            progress=terminal_progress(quiet=options.quiet or options.json),
+        )
     if options.json:
         print(json.dumps({**result.to_json(), **device_facts(runtime)}))
         return 0
@@ -293,18 +297,21 @@ def _evaluate(options: argparse.Namespace) -> int:
     from edgeinfer.model.labels import read_labels
     from edgeinfer.progress import terminal_progress
 
-    runtime = open_runtime(options, options.model)
-    task = chosen_task(options, runtime)
-    if options.confidence is None and task == "detection":
-        options.confidence = _LEAST_CONFIDENCE
-    result = evaluate(
-        open_pipeline(options, runtime),
-        open_data(options.data, task=task, images=options.images),
-        # The other tasks' answers carry their names, a detector's without that of a background.
-        labels=read_labels(options.labels) if options.labels and task == "classification" else None,
-        class_offset=options.class_offset,
-        progress=terminal_progress(quiet=options.quiet or options.json),
-    )
+    with open_runtime(options, options.model) as runtime:
+        task = chosen_task(options, runtime)
+        if options.confidence is None and task == "detection":
+            options.confidence = _LEAST_CONFIDENCE
+        result = evaluate(
+            open_pipeline(options, runtime),
+            open_data(options.data, task=task, images=options.images),
+            # The other tasks' answers carry their names, a detector's without that of a background.
+            labels=read_labels(options.labels) if options.labels and task == "classification" else None,
+            class_offset=options.class_offset,
+            progress=terminal_progress(quiet=options.quiet or options.json),
+        )
+    by_twin = say_twin(runtime, result.samples)
+    if by_twin:
+        sys.stderr.write(f"{options.model}: {by_twin}\n")
     said: dict[str, Any] = result.to_json()
     if options.json:
         print(json.dumps({**said, **device_facts(runtime)}))
@@ -318,6 +325,8 @@ def _evaluate(options: argparse.Namespace) -> int:
         counted = f", {result.samples} samples" if place == 0 else ""
         print(f"{_METRICS.get(name, name):<{width}}  {value:.2%}{between}{counted}")
     print(f"{'time':<{width}}  {result.timing}")
+    if by_twin:
+        print(by_twin)
     return 0
 
 

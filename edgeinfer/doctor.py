@@ -13,7 +13,7 @@ from edgeinfer.machine import machine, package_version
 from edgeinfer.preprocess.golden import check_golden
 from edgeinfer.preprocess.libraries import opencv
 from edgeinfer.runtime.edgetpu.devices import find_edgetpus, find_obstacle, say_edgetpus
-from edgeinfer.runtime.edgetpu.probe import look
+from edgeinfer.runtime.edgetpu.probe import Probed, look
 from edgeinfer.runtime.engines import find_engine, import_engine, install_line, installed_engines
 from edgeinfer.sources.devices import GROUP_LINE, find_cameras, say_cameras
 
@@ -139,7 +139,7 @@ def _camera() -> Check:
 def _edgetpu() -> Check:
     found = find_edgetpus()
     if not found:
-        return Check("edgetpu", True, "none attached")
+        return Check("edgetpu", True, f"none attached{_library_alone()}")
     said = say_edgetpus(found)
     for one in found:
         if obstacle := find_obstacle(one):
@@ -152,8 +152,22 @@ def _edgetpu() -> Check:
         cure = "Take the Edge TPU out and put it back in; in a container let 1a6e:089a and 18d1:9302 through"
         return Check("edgetpu", False, f"{said}: {library.library} does not see it", cure)
     slow = any(one.is_slow for one in found)
+    return Check("edgetpu", True, f"{said}, {_library_words(library)}", "Use a USB 3 port" if slow else "")
+
+
+def _library_alone() -> str:
+    """Say what there is of the library where no Edge TPU is attached: one may come later. "" where there is none."""
+    try:
+        return f", {_library_words(look())}"
+    except MissingDependencyError:
+        return ""
+    except EdgeInferError as error:
+        return f"; its library: {error.message} {error.received}".rstrip()
+
+
+def _library_words(library: Probed) -> str:
     runtime = "of an unknown version" if library.runtime is None else f"with runtime {library.runtime}"
-    return Check("edgetpu", True, f"{said}, {library.library} {runtime}", "Use a USB 3 port" if slow else "")
+    return f"{library.library} {runtime}"
 
 
 def _governor() -> Check:

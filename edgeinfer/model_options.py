@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 def model_options(parser: argparse.ArgumentParser) -> None:
     """Add where and how a model runs: `--device`, `--fallback`, `--threads`, `--engine`."""
-    parser.add_argument("--device", help='where the model runs: "cpu" (default), "edgetpu", "edgetpu:usb:0", ...')
+    parser.add_argument(
+        "--device",
+        action="append",
+        help='where the model runs: "cpu" (default), "edgetpu", "edgetpu:usb:0", ...; of several models all, or given '
+        "once for each in their order",
+    )
     parser.add_argument(
         "--fallback",
         type=Path,
@@ -51,27 +56,39 @@ def open_runtime(options: argparse.Namespace, model: Path, *, place: int = 0, of
     Args:
         options: Of the command line.
         model: The file.
-        place: Which of several models it is, from 0: the fallbacks are in their order.
+        place: Which of several models it is, from 0: devices and fallbacks are in their order. A model whose own
+            device is "cpu" has no fallback.
         of: How many models there are.
 
     Raises:
-        InputError: There are more fallbacks than models.
+        InputError: There are more fallbacks than models, or several devices that are not one for each.
         EdgeInferError: As `Runtime`.
     """
     from edgeinfer.runtime.runtime import Runtime
 
-    fallbacks = options.fallback or []
-    if len(fallbacks) > of:
+    devices: list[str | None] = options.device or [None]
+    models = f"{of} model{'s' * (of > 1)}"
+    if len(devices) not in (1, of):
         raise InputError(
-            "There is a `--fallback` too many: each belongs to one model, in their order.",
-            received=f"{len(fallbacks)} for {of} model{'s' * (of > 1)}",
+            "`--device` is given once for all models, or once for each in their order.",
+            received=f"{len(devices)} for {models}",
+            expected="1" if of == 1 else f"1 or {of}",
+        )
+    # Where each model has a device of its own, one on the CPU needs no twin, and none must be lost on it.
+    asking = [at for at in range(of) if len(devices) == 1 or devices[at] != "cpu"]
+    fallbacks: list[Path] = options.fallback or []
+    if len(fallbacks) > len(asking):
+        raise InputError(
+            "There is a `--fallback` too many: each belongs to one model on an Edge TPU, in their order.",
+            received=f"{len(fallbacks)} for {models}"
+            + (f", {len(asking)} of them on an Edge TPU" if len(asking) < of else ""),
         )
     return Runtime(
         model,
-        device=options.device,
+        device=devices[place if len(devices) == of else 0],
         threads=options.threads,
         engine=options.engine,
-        fallback=fallbacks[place] if place < len(fallbacks) else None,
+        fallback=dict(zip(asking, fallbacks, strict=False)).get(place),
     )
 
 
@@ -80,6 +97,14 @@ def device_facts(runtime: Runtime) -> dict[str, object]:
     if runtime.device == "cpu":
         return {"device": "cpu"}
     return {"device": runtime.device, "faults": runtime.faults.to_json()}
+
+
+def say_twin(runtime: Runtime, frames: int) -> str:
+    """Return how many of so many frames the CPU twin has answered, one line; "" where it has answered none."""
+    if not runtime.on_fallback:
+        return ""
+    count = runtime.faults.fallback_frames
+    return f"answered by the CPU twin ({runtime.device} failed): {count} of {frames} frames"
 
 
 def chosen_task(options: argparse.Namespace, runtime: Runtime) -> Task:

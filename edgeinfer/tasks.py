@@ -5,7 +5,8 @@ Each loads the file, asks it what it does, and puts the preprocessing in front a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,11 +68,11 @@ def classifier(
     """
     from edgeinfer.postprocess.classify import classification_post, ranked_outputs
 
-    runtime = _open(model, "classification", device, threads)
-    if ranked_outputs(runtime.metadata) is None:
-        _check_class_output(runtime)
-    post = classification_post(runtime.metadata, labels=labels, top_k=top_k)
-    return Pipeline(runtime, pre=_pictures(runtime.input, resize, normalization), post=post)
+    with _opened(model, "classification", device, threads) as runtime:
+        if ranked_outputs(runtime.metadata) is None:
+            _check_class_output(runtime)
+        post = classification_post(runtime.metadata, labels=labels, top_k=top_k)
+        return Pipeline(runtime, pre=_pictures(runtime.input, resize, normalization), post=post)
 
 
 def detector(
@@ -109,9 +110,9 @@ def detector(
     """
     from edgeinfer.postprocess.detect import detection_post
 
-    runtime = _open(model, "detection", device, threads)
-    post = detection_post(runtime.metadata, labels=labels, options=options)
-    return Pipeline(runtime, pre=_pictures(runtime.input, resize, normalization), post=post)
+    with _opened(model, "detection", device, threads) as runtime:
+        post = detection_post(runtime.metadata, labels=labels, options=options)
+        return Pipeline(runtime, pre=_pictures(runtime.input, resize, normalization), post=post)
 
 
 def segmenter(
@@ -144,9 +145,9 @@ def segmenter(
     """
     from edgeinfer.postprocess.segment import segmentation_post
 
-    runtime = _open(model, "segmentation", device, threads)
-    post = segmentation_post(runtime.metadata, labels=labels)
-    return Pipeline(runtime, pre=_pictures(runtime.input, resize, normalization), post=post)
+    with _opened(model, "segmentation", device, threads) as runtime:
+        post = segmentation_post(runtime.metadata, labels=labels)
+        return Pipeline(runtime, pre=_pictures(runtime.input, resize, normalization), post=post)
 
 
 def poser(
@@ -179,9 +180,9 @@ def poser(
     """
     from edgeinfer.postprocess.pose import pose_post
 
-    runtime = _open(model, "pose", device, threads)
-    post = pose_post(runtime.metadata, names=names)
-    return Pipeline(runtime, pre=_pictures(runtime.input, resize, normalization), post=post)
+    with _opened(model, "pose", device, threads) as runtime:
+        post = pose_post(runtime.metadata, names=names)
+        return Pipeline(runtime, pre=_pictures(runtime.input, resize, normalization), post=post)
 
 
 def embedder(
@@ -213,9 +214,9 @@ def embedder(
     """
     from edgeinfer.postprocess.embed import embedding_post
 
-    runtime = _open(model, "embedding", device, threads)
-    post = embedding_post(runtime.metadata)
-    return Pipeline(runtime, pre=_pictures(runtime.input, resize, normalization), post=post)
+    with _opened(model, "embedding", device, threads) as runtime:
+        post = embedding_post(runtime.metadata)
+        return Pipeline(runtime, pre=_pictures(runtime.input, resize, normalization), post=post)
 
 
 def load(
@@ -238,36 +239,55 @@ def load(
             post-processing of your own.
         ModelError: As in `classifier`.
     """
-    runtime = _runtime(model, device, threads, fallback)
-    task = runtime.metadata.task
-    if task not in CONSTRUCTORS:
-        raise WrongTaskError(
-            f"`{_name(runtime)}` does not say what it does.",
-            received=f'task "{task}"; {_outputs(runtime)}',
-            expected=f"a task: {', '.join(CONSTRUCTORS)}",
-            next_step=f"Use the constructor of its task ({', '.join(f'`{one}`' for one in CONSTRUCTORS.values())}), or "
-            "`Pipeline` with a post-processing of your own; or write the task into the file with "
-            "`edgeinfer-convert annotate`.",
-        )
-    pipeline: Pipeline[Any] = globals()[CONSTRUCTORS[task]](runtime)
-    return pipeline
+    with _runtime(model, device, threads, fallback) as runtime:
+        task = runtime.metadata.task
+        if task not in CONSTRUCTORS:
+            raise WrongTaskError(
+                f"`{_name(runtime)}` does not say what it does.",
+                received=f'task "{task}"; {_outputs(runtime)}',
+                expected=f"a task: {', '.join(CONSTRUCTORS)}",
+                next_step="Use the constructor of its task "
+                f"({', '.join(f'`{one}`' for one in CONSTRUCTORS.values())}), or `Pipeline` with a "
+                "post-processing of your own; or write the task into the file with `edgeinfer-convert annotate`.",
+            )
+        pipeline: Pipeline[Any] = globals()[CONSTRUCTORS[task]](runtime)
+        return pipeline
 
 
+@contextmanager
 def _runtime(
     model: str | Path | bytes | Runtime, device: str | None, threads: int | None, fallback: str | Path | bytes | None
-) -> Runtime:
+) -> Iterator[Runtime]:
+    """Load the model; one that was loaded here is closed where what follows fails.
+
+    An error that somebody keeps holds on to the calls that it came through, and so to the device.
+    """
     if isinstance(model, Runtime):
-        return model
-    return Runtime(model, device=device, threads=threads, fallback=fallback)
+        yield model
+        return
+    runtime = Runtime(model, device=device, threads=threads, fallback=fallback)
+    try:
+        yield runtime
+    except BaseException:
+        runtime.close()
+        raise
 
 
-def _open(model: str | Path | bytes | Runtime, task: Task, device: str | None, threads: int | None) -> Runtime:
-    """Load the model, and refuse one that says it does something else."""
-    runtime = _runtime(model, device, threads, None)
+@contextmanager
+def _opened(
+    model: str | Path | bytes | Runtime, task: Task, device: str | None, threads: int | None
+) -> Iterator[Runtime]:
+    """Load the model, and refuse one that says it does something else; as `_runtime` where what follows fails."""
+    with _runtime(model, device, threads, None) as runtime:
+        _check_task(runtime, task)
+        yield runtime
+
+
+def _check_task(runtime: Runtime, task: Task) -> None:
     said = runtime.metadata.task
     # "tensors" says nothing, and a row of class scores is a row of features, too.
     if said in (task, "tensors") or (task, said) == ("embedding", "classification"):
-        return runtime
+        return
     raise WrongTaskError(
         f"`{_name(runtime)}` says {said}: use `{CONSTRUCTORS[said]}`.",
         received=f"`{CONSTRUCTORS[task]}` for a {said} model; {_outputs(runtime)}",

@@ -119,6 +119,10 @@ def _code_table(op: int, version: int, custom_code: str) -> Table:
     return Table(fields)
 
 
+# What CALL_ONCE may call: it takes nothing, makes nothing and does nothing.
+EMPTY_SUBGRAPH = Table({0: [], 1: Vector("i", []), 2: Vector("i", []), 3: [], 4: "none"})
+
+
 def model(
     tensors: Sequence[TensorSpec],
     operators: Sequence[OperatorSpec],
@@ -128,8 +132,9 @@ def model(
     metadata: Mapping[str, bytes] | None = None,
     files: Mapping[str, bytes] | None = None,
     changes: Mapping[int, Field] | None = None,
+    subgraphs: Sequence[Table] = (),
 ) -> bytes:
-    """A whole file with one subgraph.
+    """A whole file with one subgraph, and those that its operators call.
 
     Args:
         tensors: In the order of their indices.
@@ -139,6 +144,7 @@ def model(
         metadata: Named buffers, e.g. {"TFLITE_METADATA": ..., "min_runtime_version": b"1.14.0"}.
         files: Appended as a zip, e.g. {"labels.txt": b"red"}.
         changes: Fields of the root table to replace, for files that are wrong on purpose.
+        subgraphs: More of them, number 1 and on, e.g. `EMPTY_SUBGRAPH`.
     """
     buffers = [Table()]
     tensor_tables = []
@@ -167,7 +173,7 @@ def model(
     root: dict[int, Field] = {
         0: Scalar("I", 3),
         1: [_code_table(*code) for code in codes],
-        2: [subgraph],
+        2: [subgraph, *subgraphs],
         3: "made by tiny_models",
         4: buffers,
         6: entries,

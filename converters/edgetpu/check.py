@@ -13,18 +13,22 @@ from dataclasses import dataclass
 from converters.edgetpu.conditions import beyond_seen, broken_condition
 from converters.edgetpu.rules import (
     CURES,
+    FATAL_THREAD,
     FATAL_VERSIONS,
     FLOAT_ENDS,
     NOT_SUPPORTED,
     RULES,
     SHAPE_INPUTS,
+    SHAPE_THREADS,
     STATIC_BATCH,
+    UNSUPPORTED_THREADS,
     Fact,
     Source,
     Status,
 )
 from converters.edgetpu.sram import Memory, estimate_memory
 from converters.layers import operator_layer
+from converters.partitions import groups
 from converters.verdicts import Evidence, Verdict
 from edgeinfer.model.payload import is_compiled
 from edgeinfer.model.schema import ModelFile, Operator, Subgraph
@@ -41,8 +45,9 @@ _UNSUPPORTED: Status = "Operation not supported"
 _VERSION: Status = "Operation version not supported"
 _LIMIT: Status = "Operation is otherwise supported, but not mapped due to some unspecified limitation"
 _SECOND: Status = "More than one subgraph is not supported"
-# Of each tensor: the names of the ops that make or take it.
-_Around = Mapping[int, Mapping[str, None]]
+_LOGGED = "by a public log of the compiler"
+# Of each tensor: the ops that make or take it, in the order of running.
+_Around = Mapping[int, Sequence[Operator]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,19 +156,21 @@ def _verdict(graph: Subgraph, operator: Operator, why: Finding) -> Verdict:
 
 def _evidence(why: Finding, operator: Operator) -> Evidence:
     """Say "seen" only of what a pair has shown: this op in this version on the chip, or this rule at work."""
-    if why.rule == "mapped":
-        return "seen" if why.source == "pair" and operator.version <= RULES[operator.op].seen else "documented"
+    above = why.rule == "mapped" and 0 < RULES[operator.op].seen < operator.version
+    if above or why.source in ("estimate", "recalled"):
+        return "estimated"
     return "seen" if why.source == "pair" else "documented"
 
 
 def _judge(graph: Subgraph, operator: Operator, around: _Around) -> Finding:
     """Return why an op would be placed or not, as if it were alone; data types before ops, as the compiler does."""
-    op, cure = operator.op, CURES.get(operator.op, "")
+    op, cure = operator.op, _cure(graph, operator)
     dynamic = _dynamic(graph, operator)
     if dynamic:
-        return Finding(_LIMIT, "run-time shape", f"{dynamic}. {STATIC_BATCH}", "issue", fatal=True)
+        return Finding(_LIMIT, "run-time shape", f"{dynamic} ({SHAPE_THREADS}). {STATIC_BATCH}", "issue", fatal=True)
     if operator.version >= FATAL_VERSIONS.get(op, operator.version + 1):
-        words = f"version {operator.version} stops the compiler, which knows {RULES[op].highest}. {cure}".rstrip()
+        known = RULES[op].highest
+        words = f"version {operator.version} stops the compiler, which knows {known} ({FATAL_THREAD}). {cure}".rstrip()
         return Finding(_VERSION, "op version", words, "issue", fatal=True)
     foreign = _foreign_dtypes(graph, operator)
     if operator.custom:
@@ -178,8 +185,7 @@ def _judge(graph: Subgraph, operator: Operator, around: _Around) -> Finding:
         cure = _beside_floats(graph, operator, around) if op == "DEQUANTIZE" else "" if op in RULES else cure
         return Finding(_DTYPE, "data type", f"{', '.join(foreign)} instead of int8 or uint8. {cure}".rstrip(), "pair")
     if op not in RULES:
-        source = NOT_SUPPORTED.get(op, "table")
-        return Finding(_UNSUPPORTED, "unsupported op", cure or "the chip has no such op", source)
+        return Finding(_UNSUPPORTED, "unsupported op", *_unsupported(op, cure))
     if operator.version > RULES[op].highest:
         words = (
             f"version {operator.version}; {RULES[op].highest} is the highest known, the compiler may stop here. {cure}"
@@ -191,36 +197,52 @@ def _judge(graph: Subgraph, operator: Operator, around: _Around) -> Finding:
     beyond = beyond_seen(graph, operator)
     if beyond is not None:
         return Finding(_MAPPED, "mapped", beyond.words, beyond.source)
-    return Finding(_MAPPED, "mapped", "", RULES[op].source)
+    return Finding(_MAPPED, "mapped", _LOGGED if RULES[op].source == "log" else "", RULES[op].source)
+
+
+def _unsupported(op: str, cure: str) -> tuple[str, Source]:
+    """Return in words that the chip has no such op, and where that stands."""
+    source = NOT_SUPPORTED.get(op, "table")
+    where = {"log": _LOGGED, "issue": UNSUPPORTED_THREADS.get(op, "")}.get(source, "")
+    words = cure or "the chip has no such op"
+    return (f"{words.rstrip('.')} ({where})" if where else words), source
+
+
+def _cure(graph: Subgraph, operator: Operator) -> str:
+    """Return what to do about an op, "" for nothing: an argmax can be left out only where the model ends."""
+    if operator.op == "ARG_MAX" and not set(operator.outputs) & set(graph.outputs):
+        return ""
+    return CURES.get(operator.op, "")
 
 
 def _limit(operator: Operator, fact: Fact, around: _Around) -> Finding:
     # UpSampling2D becomes RESHAPE and TILE with five lengths.
-    upsampling = fact.rule == "rank" and "TILE" in _neighbours(operator, around)
+    upsampling = fact.rule == "rank" and any(one.op == "TILE" for one in _neighbours(operator, around))
     words = f"{fact.words}. {CURES['TILE']}" if upsampling else fact.words
     return Finding(_LIMIT, fact.rule or f"{operator.op} limit", words, fact.source)
 
 
 def _around(graph: Subgraph) -> _Around:
-    """Return for each tensor the names of the ops that make or take it, in the order of running."""
-    found: dict[int, dict[str, None]] = {}
+    """Return for each tensor the ops that make or take it, in the order of running."""
+    found: dict[int, list[Operator]] = {}
     for operator in graph.operators:
         for index in (*operator.inputs, *operator.outputs):
-            found.setdefault(index, {})[operator.op] = None
+            found.setdefault(index, []).append(operator)
     return found
 
 
-def _neighbours(operator: Operator, around: _Around) -> dict[str, None]:
-    """Return the names of the ops that share a tensor with one, its own included."""
-    return {name: None for index in (*operator.inputs, *operator.outputs) if index >= 0 for name in around[index]}
+def _neighbours(operator: Operator, around: _Around) -> list[Operator]:
+    """Return the ops that share a tensor with one, itself included."""
+    return [one for index in (*operator.inputs, *operator.outputs) if index >= 0 for one in around[index]]
 
 
 def _beside_floats(graph: Subgraph, operator: Operator, around: _Around) -> str:
     """Say what is to be done about a change from or to floats: another type at the ends, or another op between."""
     if set(operator.inputs) & set(graph.inputs) or set(operator.outputs) & set(graph.outputs):
         return FLOAT_ENDS
-    names = [name for name in _neighbours(operator, around) if name not in (*RULES, "DEQUANTIZE")]
-    cures = list(dict.fromkeys(CURES[name] for name in names if name in CURES))
+    beside = [one for one in _neighbours(operator, around) if one.op not in RULES and one.op != "DEQUANTIZE"]
+    names = dict.fromkeys(one.op for one in beside)
+    cures = dict.fromkeys(cure for cure in (_cure(graph, one) for one in beside) if cure)
     return " ".join([f"It stands beside {', '.join(names)}.", *cures]) if names else ""
 
 
@@ -254,17 +276,7 @@ def _first_group(graph: Subgraph, fit: Sequence[bool]) -> frozenset[int]:
     whose inputs are there. The first turn with a fitting op is the group. By the order of running alone, 3 of the 27
     models of google-coral/test_data and google-coral/edgetpu would come out wrong, 1297 of 1310 ops right.
     """
-    made_by = {index: one.index for one in graph.operators for index in one.outputs}
-    needs = [{made_by[index] for index in one.inputs if index in made_by} for one in graph.operators]
-    placed: set[int] = set()
-    for wanted in (False, True):
-        taken = set()
-        # Ops stand in the order of running, so one pass sees every op behind those that it needs.
-        for place, kind in enumerate(fit):
-            if kind is wanted and place not in placed and needs[place] <= placed:
-                placed.add(place)
-                taken.add(place)
-    return frozenset(taken)
+    return next((taken for fits, taken in groups(graph, fit, first=False) if fits), frozenset())
 
 
 def _left_out(operators: Sequence[Operator], group: frozenset[int]) -> Finding:

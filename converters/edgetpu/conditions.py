@@ -13,6 +13,7 @@ from converters.edgetpu.rules import (
     MAX_RESIZE,
     MAX_SOFTMAX,
     MEAN_POSITIONS,
+    MEAN_THREAD,
     RESHAPE_ELEMENTS,
     ROW_ELEMENTS,
     TRANSPOSE_ELEMENTS,
@@ -112,7 +113,7 @@ def _row(op: _Op) -> Fact | None:
 
 def _beyond_row(op: _Op) -> Fact | None:
     highest, size = ROW_ELEMENTS[0], _row_elements(op)
-    words = f"a tensor without a height has {size:,} elements; {highest:,} were the most that was seen"
+    words = f"a tensor without a height has {size:,} elements; {highest:,} were seen, public compiler logs have more"
     return Fact(words, "log") if size > highest else None
 
 
@@ -209,7 +210,9 @@ def _mean(op: _Op) -> Fact | None:
         return Fact(f"a mean over the depth wants a depth that 4 divides, not {shape[-1]}", "table")
     positions = math.prod(shape[axis] for axis in axes if axis < len(shape) - 1)
     if positions >= MEAN_POSITIONS:
-        return Fact(f"a mean over {positions:,} positions; one over {MEAN_POSITIONS:,} was not mapped", "issue")
+        return Fact(
+            f"a mean over {positions:,} positions; one over {MEAN_POSITIONS:,} was not mapped ({MEAN_THREAD})", "issue"
+        )
     return None
 
 
@@ -282,7 +285,11 @@ def _beyond_resize(op: _Op) -> Fact | None:
 
 def _beyond_softmax(op: _Op) -> Fact | None:
     rows = math.prod(op.shape()[:-1])
-    return Fact(f"a softmax over {rows} rows; one row was seen, and more in a log only", "log") if rows > 1 else None
+    return (
+        Fact(f"a softmax over {rows} rows; one row was seen, and more in a public compiler log only", "log")
+        if rows > 1
+        else None
+    )
 
 
 def _beyond_mean(op: _Op) -> Fact | None:

@@ -15,18 +15,22 @@ from typing import Literal
 
 __all__ = [
     "CURES",
+    "FATAL_THREAD",
     "FATAL_VERSIONS",
     "FLOAT_ENDS",
     "MAX_RESIZE",
     "MAX_SOFTMAX",
     "MEAN_POSITIONS",
+    "MEAN_THREAD",
     "NOT_SUPPORTED",
     "RESHAPE_ELEMENTS",
     "ROW_ELEMENTS",
     "RULES",
     "SHAPE_INPUTS",
+    "SHAPE_THREADS",
     "STATIC_BATCH",
     "TRANSPOSE_ELEMENTS",
+    "UNSUPPORTED_THREADS",
     "Fact",
     "OpRule",
     "Source",
@@ -136,13 +140,16 @@ NOT_SUPPORTED: Mapping[str, Source] = MappingProxyType(
         "ELU": "issue",
     }
 )
+UNSUPPORTED_THREADS: Mapping[str, str] = MappingProxyType({"ELU": "google-coral/edgetpu#508"})
 
-# From this version on the compiler stops instead of leaving the op on the processor (google-coral/edgetpu#631: a
-# CONV_2D with groups, made by TensorFlow 2.9).
+# From this version on the compiler stops instead of leaving the op on the processor: a CONV_2D with groups, made by
+# TensorFlow 2.9.
+FATAL_THREAD = "google-coral/edgetpu#631"
 FATAL_VERSIONS: Mapping[str, int] = MappingProxyType({"CONV_2D": 6})
 
 # Places of the inputs that say how large an output is. Computed while the model runs, they stop the compiler:
-# "Attempting to use a delegate that only supports static-sized tensors" (google-coral/edgetpu#829, #831).
+# "Attempting to use a delegate that only supports static-sized tensors".
+SHAPE_THREADS = "google-coral/edgetpu#829, #831"
 SHAPE_INPUTS: Mapping[str, tuple[int, ...]] = MappingProxyType(
     {
         "BROADCAST_TO": (1,),
@@ -174,7 +181,8 @@ TRANSPOSE_ELEMENTS = (57_600, 80_000, 104_000)
 RESHAPE_ELEMENTS = (408_000, 800_000, 1_632_000)
 # Tensors without a height: 94,400 are mapped, logs call 176,400 supported, and 230,400 are not mapped, whatever the op.
 ROW_ELEMENTS = (94_400, 200_000, 230_400)
-# A mean over 256x128 positions was not mapped: google-coral/edgetpu#461.
+# A mean over 256x128 positions was not mapped.
+MEAN_THREAD = "google-coral/edgetpu#461"
 MEAN_POSITIONS = 256 * 128
 
 STATIC_BATCH = "Give the model's Input a static batch of 1."

@@ -3,8 +3,9 @@
 A compiled file has an op `edgetpu-custom-op`, and its options hold a package: one program that sends the
 parameters to the chip's memory, once, and one that runs with them there; or one that does both each time.
 
-Source: `executable/executable.fbs` and `tflite/custom_op_data.cc` of google-coral/libedgetpu. Read from 173 compiled
-files of public repositories: all 500 inputs and outputs that bear the name of a tensor have its shape, type, scale and
+Source: `executable/executable.fbs` and `tflite/custom_op_data.cc` of google-coral/libedgetpu. Read from 176
+different compiled files of public repositories (174 of them in the 178 pairs of `benchmarks/edgetpu_pairs.py`): of 487
+inputs and outputs of their programs 485 bear the name of a tensor, and all of these have its elements, type, scale and
 zero point.
 """
 

@@ -106,7 +106,11 @@ class Summary:
         lines.append(f"size      {self.size_bytes / 1024:.1f} KiB, {counted}")
         lowest = self.min_runtime_version
         # The converter's own claim: the ops' versions below decide.
-        said = f"minimum TFLite runtime {lowest} (as the converter wrote it)" if lowest else "minimum TFLite runtime not stated"
+        said = (
+            f"minimum TFLite runtime {lowest} (as the converter wrote it)"
+            if lowest
+            else "minimum TFLite runtime not stated"
+        )
         lines.append(f"runtime   {said}")
         for payload in self.edgetpu:
             lines.extend(f"edgetpu   {line}" for line in _edgetpu_lines(payload))

@@ -68,6 +68,8 @@ class Mqtt:
         # Why there is no connection, in the broker's words; set by paho's thread.
         self._refusal = ""
         self._ending = threading.Event()
+        # Held while a status is sent: behind "offline" there must be no "online", which the broker would keep.
+        self._telling = threading.Lock()
         self._followed = False
         self._client = self._open_client()
         self._connect(timeout_s)
@@ -96,7 +98,7 @@ class Mqtt:
         now = monotonic()
         if not self._followed and self._connected and now - self._status_at >= self._status_s:
             self._status_at = now
-            self._send_status("online", shown.status)
+            self._send_online(shown.status)
         if now - self._frame_at < self._every_s:
             return True
         self._frame_at = now
@@ -113,27 +115,47 @@ class Mqtt:
         """Ask a loop how it is doing, frames or not: only so do listeners learn that a camera is gone.
 
         Args:
-            status: `Live.status` of the loop whose frames are written here; called in a thread of its own.
+            status: `Live.status` of the loop whose frames are written here; called in a thread of its own. What it
+                raises is logged once, and it is asked again.
         """
         self._followed = True
 
         def say() -> None:
+            is_said = False
             while not self._ending.wait(self._status_s):
-                if self._connected:
+                if not self._connected:
+                    continue
+                try:
+                    found = status()
                     with suppress(RuntimeError, ValueError):  # paho's words for a connection that has just gone
-                        self._send_status("online", status())
+                        self._send_online(found)
+                except Exception as error:  # whatever it is: listeners must hear of the loop again when it is over
+                    if not is_said:
+                        log = logging.getLogger(__name__)
+                        log.warning(
+                            "The status for the MQTT broker %s cannot be said: %s: %s",
+                            self._broker,
+                            type(error).__name__,
+                            error,
+                        )
+                    is_said = True
 
         threading.Thread(target=say, name="edgeinfer mqtt status", daemon=True).start()
 
     def close(self) -> None:
         """Say that this machine is offline, and end the connection; takes a second at most."""
-        if self._closed:
-            return
-        self._closed = True
-        self._ending.set()
-        if self._connected:
-            with suppress(RuntimeError, ValueError):  # paho's words for a connection that has just gone
-                self._send_status("offline").wait_for_publish(_CLOSE_S)
+        with self._telling:
+            if self._closed:
+                return
+            self._closed = True
+            self._ending.set()
+            last = None
+            if self._connected:
+                with suppress(RuntimeError, ValueError):  # paho's words for a connection that has just gone
+                    last = self._send_status("offline")
+        if last is not None:
+            with suppress(RuntimeError, ValueError):
+                last.wait_for_publish(_CLOSE_S)
         self._stop()
 
     def __enter__(self) -> Mqtt:
@@ -211,6 +233,11 @@ class Mqtt:
         said = {"state": state, "time": utc(), **(status.to_json() if status else {})}
         return self._client.publish(self._status_topic, dumps(said), qos=1, retain=True)
 
+    def _send_online(self, status: Status | None = None) -> None:
+        with self._telling:
+            if not self._closed:
+                self._send_status("online", status)
+
     def _is_slow(self) -> bool:
         while self._unsent and _is_done(self._unsent[0]):
             self._unsent.popleft()
@@ -226,7 +253,7 @@ class Mqtt:
                 log.warning("The MQTT broker %s is back; %d messages were dropped.", self._broker, self._dropped)
             self._refusal, self._connected = "", True
             # The last will has said "offline".
-            self._send_status("online")
+            self._send_online()
             self._status_at = -math.inf
         self._answered.set()
 

@@ -102,6 +102,15 @@ class Runtime:
             ask = Ask(address, self.engine, self.threads, fallback, edgetpu)
             self._guard, self.metadata = open_on_edgetpu(source, data, ask)
             self._interpreter = self._guard
+        try:
+            self._take_views(stamp)
+        except BaseException:
+            self.close()  # not when somebody has let go of the error, which holds on to this object
+            raise
+        self.batch = 1
+        self.load_ms = (time.perf_counter() - started) * 1e3
+
+    def _take_views(self, stamp: tuple[int, ...]) -> None:
         if _stamp(self.path) != stamp:
             raise DamagedModelError(
                 "The file changed while it was loaded: what was checked is not what the engine has.",
@@ -113,8 +122,6 @@ class Runtime:
         self._input_views = tuple(self._interpreter.tensor(detail["index"]) for detail in inputs)
         indices = tuple(int(detail["index"]) for detail in outputs)
         self._outputs = Tensors(self._interpreter, indices, self.metadata.outputs)
-        self.batch = 1
-        self.load_ms = (time.perf_counter() - started) * 1e3
 
     @property
     def inputs(self) -> tuple[InputSpec, ...]:
@@ -159,7 +166,7 @@ class Runtime:
     def close(self) -> None:
         """Let go of an Edge TPU and end the model's process; may be called more than once.
 
-        A model on the CPU holds neither, and nothing happens.
+        The latest outputs can still be read. A model on the CPU holds neither, and nothing happens.
         """
         if self._guard is not None:
             self._guard.close()

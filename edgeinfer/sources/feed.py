@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from math import inf
 from threading import Condition, Event, Thread, current_thread
 from time import monotonic
 
@@ -55,7 +56,9 @@ class Feed:
         self._seen = False
         self._damaged_in_a_row = 0
         self._lost = ""
-        self._begun = self._latest = monotonic()
+        self._latest = monotonic()
+        # Nobody's patience is tried before there is something to open a camera with.
+        self._begun = inf
         self._darkness = Darkness()
         self.damaged = self.dropped = 0
         self._thread = Thread(target=self._run, name="edgeinfer camera", daemon=True)

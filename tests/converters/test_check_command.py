@@ -129,7 +129,8 @@ def test_no_line_about_a_real_network_is_wider_than_a_page(
     model = test_data / "coral" / "mobilenet_v2_1.0_224_quant.tflite"
     assert cli.main(["check", str(model), "--target", name]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert all(len(line) < 100 for line in lines)
+    # What is to be copied stays in one line, whatever the path.
+    assert all(len(line) < 100 for line in lines if str(model) not in line)
     # Google's own compiled twin of this file has nothing but the custom op: all 66 ops are mapped.
     if name == "edgetpu":
         assert "66 ops: 66 on the Edge TPU." in lines

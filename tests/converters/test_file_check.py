@@ -90,10 +90,18 @@ verdicts = st.lists(
     st.tuples(
         st.sampled_from(["CONV_2D", "UNIDIRECTIONAL_SEQUENCE_LSTM"]),
         st.sampled_from([MAPPED, LEFT]),
-        st.text("ab/", max_size=60),
+        st.lists(st.text("ab", min_size=1, max_size=30), max_size=4).map("/".join),
     ),
     max_size=12,
 )
+
+
+def test_a_layers_name_breaks_behind_a_slash_or_not_at_all() -> None:
+    parts = [f"stage_{n}_block_{n}" for n in range(9)]
+    rows = (row(0, "CONV_2D", LEFT, "/".join(parts)), row(1, "ADD", MAPPED, "x" * 80))
+    lines = str(FileCheck("edgetpu", "edgetpu", True, rows)).splitlines()
+    assert all(any(part in line for line in lines) for part in parts)
+    assert any("x" * 80 in line for line in lines)
 
 
 @given(verdicts)

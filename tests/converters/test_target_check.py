@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ with_litert = pytest.mark.skipif(
 
 def chain(*ops: int | OperatorSpec, dtype: str = "int8") -> bytes:
     """Ops that each turn one row of four numbers into the next."""
-    scale = 1 / 256 if dtype in ("int8", "uint8") else None
+    scale = None if dtype == "float32" else 1 / 256
     tensors = [TensorSpec(f"net/layer_{n}/out", (1, 4), dtype, scale) for n in range(len(ops) + 1)]
     operators = [
         op if isinstance(op, OperatorSpec) else OperatorSpec(op, (n,), (n + 1,), version=1) for n, op in enumerate(ops)
@@ -92,7 +93,23 @@ def test_a_version_above_an_engines_ceiling_is_refused_with_layer_and_cure(name:
         (row,) = found.refused
         assert (row.layer, row.op, row.version, found.loads) == ("hidden", "FULLY_CONNECTED", 12, False)
         assert "version 10" in row.reason
-        assert "--target raspberrypi32" in row.reason
+        assert row.reason.endswith("convert with --target raspberrypi32")
+
+
+def test_no_conversion_is_offered_where_none_lowers_the_version() -> None:
+    # What convert lowers is FULLY_CONNECTED with float activations, from 12 to 9.
+    (row,) = check_file(chain(OperatorSpec(tiny_models.LOGISTIC, (0,), (1,), version=99)), target("cpu")).refused
+    assert "--target" not in row.reason
+    assert row.reason.endswith("replace the layer, or use a runtime that takes version 99")
+    (row,) = check_file(dense(12, dtype="int8"), target("raspberrypi32"), run=False).refused
+    assert "--target" not in row.reason
+
+
+def test_a_target_of_ones_own_is_called_by_its_file() -> None:
+    own = Target("board", ("tflite-runtime",), forbidden=("dense-scale-per-channel",))
+    for word, said in (("my boards/b.json", "--target 'my boards/b.json'"), ("", "--target board.json")):
+        (row,) = check_file(dense(12, channels=2), own, word=word, run=False).refused
+        assert row.reason.endswith(said)
 
 
 def test_dense_weights_with_a_scale_per_channel_are_refused_in_any_version() -> None:
@@ -111,6 +128,41 @@ def test_floats_are_refused_where_a_target_of_ones_own_has_none() -> None:
     own = Target("board", ("litert",), floats=False)
     assert places(chain(tiny_models.LOGISTIC, dtype="float32"), own) == ["refused"]
     assert places(chain(tiny_models.LOGISTIC), own) == ["cpu"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "data", "said"),
+    [
+        ({"schemes": ("int8",)}, dense(9), "is dynamic, and board runs int8: convert with --scheme int8."),
+        ({"schemes": ("int8",)}, tiny_models.classifier(dtype="float32"), "is float32"),
+        ({"schemes": ("int8", "float16")}, chain(tiny_models.LOGISTIC, dtype="int16"), "is int16x8"),
+        ({"ios": ("uint8",)}, GOOD, "int8, and board takes uint8 there: convert with --io uint8."),
+    ],
+)
+def test_a_form_that_a_target_does_not_take_is_refused(settings: Any, data: bytes, said: str) -> None:
+    found = check_file(data, Target("board", ("litert",), **settings))
+    assert (found.exit_code, found.loads) == (5, False)
+    assert said in found.wrong
+    assert check_file(data, Target("board", ("litert",)), run=False).good
+
+
+@pytest.mark.parametrize("scheme", ["int8", "float16", "dynamic", "float32", "int16x8"])
+def test_a_form_that_a_target_takes_is_not(scheme: Any) -> None:
+    half = TensorSpec("w", (2, 4), "float16", values=[1.0] * 8)
+    turned = OperatorSpec(tiny_models.DEQUANTIZE, (1,), (2,))
+    used = OperatorSpec(tiny_models.FULLY_CONNECTED, (0, 2, -1), (3,), 8)
+    tensors = [TensorSpec("x", (1, 4)), half, TensorSpec("v", (2, 4)), TensorSpec("y", (1, 2))]
+    data = {
+        "int8": GOOD,
+        "float16": tiny_models.model(tensors, [turned, used], inputs=[0], outputs=[3]),
+        "dynamic": dense(9),
+        "float32": tiny_models.classifier(dtype="float32"),
+        "int16x8": chain(tiny_models.LOGISTIC, dtype="int16"),
+    }
+    own = Target("board", ("litert",), schemes=(scheme,))
+    good = [name for name, file in data.items() if not check_file(file, own, run=False).wrong]
+    # Small layers stay float32 in "dynamic".
+    assert good == (["dynamic", "float32"] if scheme == "dynamic" else [scheme])
 
 
 @pytest.mark.parametrize(
@@ -133,8 +185,10 @@ def test_the_custom_op_that_every_engine_has_is_not() -> None:
 
 def test_the_gpu_takes_what_its_documentation_names() -> None:
     found = check_file(chain(tiny_models.LOGISTIC, ROUND, tiny_models.LOGISTIC), target("android-gpu"), run=False)
-    assert [one.runs_on for one in found.verdicts] == ["gpu", "cpu", "gpu"]
+    # Two groups of one: the delegate takes one of them.
+    assert [one.runs_on for one in found.verdicts] == ["gpu", "cpu", "cpu"]
     assert {one.evidence for one in found.verdicts} == {"documented"}
+    assert "upper bound" in found.notes[0]
     assert found.good
 
 
@@ -145,7 +199,7 @@ def test_a_file_of_which_the_gpu_gets_nothing_is_not_for_it() -> None:
 @pytest.mark.parametrize("name", ["android", "android-gpu"])
 def test_an_app_is_told_of_metadata_of_int8_and_of_memory_pages(name: str) -> None:
     notes = " ".join(check_file(GOOD, target(name), path=Path("b.tflite"), run=False).notes)
-    assert "edgeinfer-convert annotate b.tflite" in notes
+    assert "`edgeinfer-convert annotate b.tflite " in notes
     assert "--io uint8" in notes
     assert "LiteRT 1.4.0" in notes
     good = tiny_models.classifier(dtype="uint8", labels=("a", "b", "c", "d"), normalization=(0.0, 255.0))
@@ -154,7 +208,43 @@ def test_an_app_is_told_of_metadata_of_int8_and_of_memory_pages(name: str) -> No
     assert "--io uint8" not in notes
 
 
+def test_the_line_that_writes_metadata_can_be_copied() -> None:
+    path = Path("my models") / ("a_long_name_" * 9 + ".tflite")
+    text = str(check_file(GOOD, target("android"), path=path, run=False))
+    (line,) = [line for line in text.splitlines() if "edgeinfer-convert annotate" in line]
+    command = shlex.split(line.split("`")[1])
+    # The file ends in a softmax over one row.
+    expected = ["--task", "classification", "--labels", "labels.txt", "--normalization", "MEAN", "STD"]
+    assert command == ["edgeinfer-convert", "annotate", str(path), *expected]
+
+
+def test_a_task_that_the_file_does_not_tell_is_left_to_the_reader() -> None:
+    notes = " ".join(check_file(chain(HARD_SWISH), target("android"), run=False).notes)
+    assert "annotate model.tflite --task TASK --normalization MEAN STD`" in notes
+
+
+def test_nothing_is_to_be_written_into_a_file_that_is_refused() -> None:
+    notes = " ".join(check_file(chain(OperatorSpec(ROUND, (0,), (1,), version=99)), target("android")).notes)
+    assert "no TFLite Metadata" in notes
+    assert "annotate" not in notes
+
+
 # --- Edge TPU ---------------------------------------------------------------------------------------
+
+
+def test_a_float_end_of_an_edge_tpu_file_is_a_note_and_no_refusal() -> None:
+    # As the output of a public MoveNet.
+    tensors = [TensorSpec("x", (1, 4), "int8", 0.1), TensorSpec("t", (1, 4), "int8", 1 / 256), TensorSpec("y", (1, 4))]
+    operators = [OperatorSpec(tiny_models.LOGISTIC, (0,), (1,)), OperatorSpec(tiny_models.DEQUANTIZE, (1,), (2,))]
+    found = check_file(tiny_models.model(tensors, operators, inputs=[0], outputs=[2]), target("edgetpu"), run=False)
+    assert found.good
+    assert "The output `y` is float32: DEQUANTIZE on the processor; convert with --io int8." in found.notes
+    notes = check_file(chain(tiny_models.LOGISTIC), target("edgetpu"), run=False).notes
+    assert not any("The output" in note for note in notes)
+
+
+def test_a_float_file_is_not_for_an_edge_tpu() -> None:
+    assert "--scheme int8" in check_file(dense(9), target("edgetpu"), run=False).wrong
 
 
 def test_an_edge_tpu_gets_its_ops_and_the_line_to_compile_them() -> None:

@@ -70,12 +70,15 @@ def test_a_device_that_lacks_an_op_lowers_the_ceiling_to_0() -> None:
 def targets(draw: st.DrawFn) -> Target:
     names = st.text("abcdefghijklmnopqrstuvwxyz0123456789", min_size=1).map(lambda text: f"own-{text}")
     ops = st.dictionaries(st.sampled_from([row[0] for row in BUILTINS]), st.integers(0, 20), max_size=4)
+    floats = draw(st.booleans())
+    schemes = get_args(Scheme) if floats else ("int8", "int16x8")
+    ios = get_args(Io) if floats else ("int8", "uint8")
     some = {
         "engines": draw(st.lists(st.sampled_from(get_args(EngineName)), min_size=1, unique=True)),
-        "schemes": draw(st.lists(st.sampled_from(get_args(Scheme)), min_size=1, unique=True)),
-        "ios": draw(st.lists(st.sampled_from(get_args(Io)), min_size=1, unique=True)),
+        "schemes": draw(st.lists(st.sampled_from(schemes), min_size=1, unique=True)),
+        "ios": draw(st.lists(st.sampled_from(ios), min_size=1, unique=True)),
         "op_versions": tuple(draw(ops).items()),
-        "floats": draw(st.booleans()),
+        "floats": floats,
         "accelerator": draw(st.sampled_from(["", "edgetpu", "gpu"])),
         "description": draw(st.text(max_size=9)),
     }
@@ -121,12 +124,25 @@ def test_name_and_engines_are_all_that_a_target_needs() -> None:
         ({"name": "b", "engines": ["litert"], "op_versions": 3}, "op_versions"),
         ({"name": "b", "engines": ["litert"], "floats": "no"}, "true or false"),
         ({"name": "b", "engines": ["litert"], "accelerator": "npu"}, "edgetpu"),
+        ({"name": "b", "engines": ["litert"], "floats": False, "schemes": ["float32"]}, "without floats"),
+        ({"name": "b", "engines": ["litert"], "floats": False, "schemes": ["int8", "dynamic"]}, '"int16x8"'),
+        ({"name": "b", "engines": ["litert"], "floats": False, "ios": ["int8", "float32"]}, '"uint8"'),
     ],
 )
 def test_a_target_that_cannot_be_is_refused(data: Any, said: str) -> None:
     with pytest.raises(RecipeError) as caught:
         Target.from_json(data)
     assert said in str(caught.value)
+
+
+def test_a_target_without_floats_has_what_is_left() -> None:
+    own = Target("board", ("litert",), floats=False)
+    assert (own.schemes, own.ios) == (("int8", "int16x8"), ("int8", "uint8"))
+
+
+def test_what_is_said_twice_counts_once() -> None:
+    own = Target.from_json({"name": "b", "engines": ["litert", "litert"], "schemes": ["int8", "int8"]})
+    assert (own.engines, own.schemes) == (("litert",), ("int8",))
 
 
 def test_a_target_of_ones_own_needs_a_name_of_its_own() -> None:

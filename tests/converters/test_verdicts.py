@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from converters.verdicts import Verdict
+from typing import get_args
+
+from converters.verdicts import Evidence, Verdict
 
 
 def test_a_verdict_is_the_row_that_json_prints() -> None:
@@ -14,3 +16,8 @@ def test_a_verdict_is_the_row_that_json_prints() -> None:
         "reason": "Mapped to Edge TPU",
         "evidence": "seen",
     }
+
+
+def test_how_a_verdict_is_known_is_one_of_four_words() -> None:
+    # What `check --json` promises; a fifth one is a change of its answers.
+    assert set(get_args(Evidence)) == {"seen", "documented", "estimated", "tried"}

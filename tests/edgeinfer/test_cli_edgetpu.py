@@ -134,6 +134,81 @@ def test_bench_says_in_words_where_it_ran_and_what_failed(
     assert "faults   1, the latest: The Edge TPU's process ended while it ran the model: ended by SIGABRT" in said
 
 
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        ({"STANDIN_DEVICES": ""}, "No Edge TPU is attached"),  # the twin answers from the start
+        ({"STANDIN_INVOKE": "fail@4+:USB transfer error 2"}, "USB transfer error 2"),  # in the midst of the runs
+        ({"STANDIN_INVOKE": "fail@2+:no bus"}, "no bus"),  # while it warms up
+    ],
+)
+def test_bench_gives_no_figures_of_the_twin_for_the_devices(
+    work: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], says: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    words = ("--device", "edgetpu", "--fallback", "peak.tflite", "--runs", 5, "--warmup", 1)
+    assert call("bench", "peak_edgetpu.tflite", *words) == 3
+    (found,) = lines(capsys)
+    assert found["error"]["type"] == "DeviceError"
+    assert found["error"]["message"].startswith("`peak_edgetpu.tflite` was not measured on edgetpu: ")
+    assert says in found["error"]["received"]
+    assert "`edgeinfer bench peak.tflite`" in found["error"]["next"]
+
+
+def test_evaluate_says_which_answers_are_the_twins(
+    work: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STANDIN_INVOKE", "fail@3+:no bus")  # the check, the first picture, then never again
+    words = ["evaluate", "peak_edgetpu.tflite", "data", "--device", "edgetpu:0", "--fallback", "peak.tflite"]
+    said = "answered by the CPU twin (edgetpu:0 failed): 2 of 3 frames"
+    assert main(words) == 0
+    text = capsys.readouterr()
+    assert text.out.splitlines()[-1] == said
+    assert f"peak_edgetpu.tflite: {said}" in text.err.splitlines()
+    (work / "count").unlink()
+    assert main([*words, "--json"]) == 0
+    text = capsys.readouterr()
+    assert json.loads(text.out)["faults"]["fallback_frames"] == 2
+    assert f"peak_edgetpu.tflite: {said}" in text.err.splitlines()
+
+
+@pytest.fixture
+def closed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The devices of the runtimes that are closed; else they end when nobody holds them, some time later."""
+    found: list[str] = []
+    close = Runtime.close
+
+    def noted(runtime: Runtime) -> None:
+        close(runtime)
+        found.append(runtime.device)
+
+    monkeypatch.setattr(Runtime, "close", noted)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (0, ("run", "peak_edgetpu.tflite", PICTURES[0])),
+        (2, ("run", "peak_edgetpu.tflite", "none.png")),
+        (2, ("run", "peak_edgetpu.tflite", PICTURES[0], "--iou", "0.5")),
+        (0, ("bench", "peak_edgetpu.tflite", "--runs", "1")),
+        (2, ("bench", "peak_edgetpu.tflite", "--runs", "0")),
+        (0, ("evaluate", "peak_edgetpu.tflite", "data")),
+        (2, ("evaluate", "peak_edgetpu.tflite", "none")),
+        (0, ("camera", "peak_edgetpu.tflite", "--source", "data/*/one.png", "--jsonl")),
+        (2, ("camera", "peak_edgetpu.tflite", "--source", "data/*/one.png", "--jsonl", "--iou", "0.5")),
+        (2, ("camera", "peak_edgetpu.tflite", "none.tflite", "--source", "data/*/one.png", "--jsonl")),
+    ],
+)
+def test_a_command_lets_go_of_the_device_however_it_ends(
+    work: Path, closed: list[str], code: int, words: tuple[str, ...]
+) -> None:
+    assert call(*words, "--device", "edgetpu:usb") == code
+    assert closed == ["edgetpu:usb"]
+
+
 def test_evaluate_measures_the_device(work: Path, capsys: Capture) -> None:
     assert call("evaluate", "peak_edgetpu.tflite", "data", "--device", "edgetpu") == 0
     (found,) = lines(capsys)
@@ -193,6 +268,19 @@ def test_camera_says_when_the_twin_answers(work: Path, monkeypatch: pytest.Monke
     assert model["faults"]["fallback_frames"] >= 17
     assert summary["trouble"] == "`peak_edgetpu` runs on the CPU: its edgetpu has failed."
     assert "CPU twin answers from now on" in err
+
+
+def test_each_model_of_a_camera_has_its_device(work: Path, capsys: Capture) -> None:
+    words = ("--device", "cpu", "--device", "edgetpu:0", "--fallback", "peak.tflite")
+    source = ("--source", "data/*/one.png", "--jsonl")
+    assert call("camera", "peak.tflite", "peak_edgetpu.tflite", *source, *words) == 0
+    *frames, summary = lines(capsys)
+    assert [(one["name"], one["device"]) for one in summary["models"]] == [
+        ("peak", "cpu"),
+        ("peak_edgetpu", "edgetpu:0"),
+    ]
+    assert summary["models"][1]["faults"]["checks"] == 1  # the twin is that of the compiled file
+    assert len(frames) == 3
 
 
 def test_the_loops_trouble_names_the_model_whose_device_has_failed(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -232,9 +233,29 @@ STICK = FoundEdgeTpu("usb", "/sys/bus/usb/devices/2-1", "/dev/bus/usb/002/003", 
 LIBRARY = Probed("libedgetpu.so.1", "RuntimeVersion(14)", 14, (ListedDevice("usb", "/sys/bus/usb/devices/2-1"),))
 
 
-def test_no_edge_tpu_is_well_and_no_library_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend_edgetpus(monkeypatch, library=DeviceError("This is not asked."))
+def test_neither_an_edge_tpu_nor_its_library_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_edgetpus(monkeypatch, library=MissingDependencyError("The library is missing."))
     assert finding("edgetpu") == Check("edgetpu", True, "none attached")
+
+
+@pytest.mark.parametrize(("runtime", "words"), [(14, "with runtime 14"), (None, "of an unknown version")])
+def test_a_library_without_an_edge_tpu_says_its_runtime(
+    monkeypatch: pytest.MonkeyPatch, runtime: int | None, words: str
+) -> None:
+    pretend_edgetpus(monkeypatch, library=replace(LIBRARY, runtime=runtime, devices=()))
+    assert finding("edgetpu") == Check("edgetpu", True, f"none attached, libedgetpu.so.1 {words}")
+
+
+def test_a_library_that_crashes_is_well_while_no_edge_tpu_is_attached(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_edgetpus(monkeypatch, library=DeviceError("It crashed.", received="SIGSEGV", next_step="Install another."))
+    assert finding("edgetpu") == Check("edgetpu", True, "none attached; its library: It crashed. SIGSEGV")
+
+
+def test_a_library_is_really_asked(monkeypatch: pytest.MonkeyPatch, standin: Path) -> None:
+    monkeypatch.setattr(doctor, "find_edgetpus", lambda: ())
+    monkeypatch.setenv("EDGEINFER_EDGETPU_LIBRARY", str(standin))
+    monkeypatch.setenv("STANDIN_VERSION", "BuildLabel(x), RuntimeVersion(12)")
+    assert finding("edgetpu").found == f"none attached, {standin} with runtime 12"
 
 
 def test_an_edge_tpu_is_found_with_its_runtime(monkeypatch: pytest.MonkeyPatch) -> None:

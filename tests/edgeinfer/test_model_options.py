@@ -45,6 +45,24 @@ def test_threads_and_device_reach_the_runtime(model: Path) -> None:
     assert (runtime.threads, runtime.device, runtime.path) == (1, "cpu", model)
 
 
+def test_one_device_is_that_of_all_models(model: Path) -> None:
+    options = parsed("--device", "cpu")
+    assert [open_runtime(options, model, place=place, of=3).device for place in range(3)] == ["cpu"] * 3
+
+
+@pytest.mark.parametrize(("given", "models"), [(2, 1), (2, 3), (3, 2)])
+def test_several_devices_are_one_for_each_model(model: Path, given: int, models: int) -> None:
+    with pytest.raises(InputError, match="once for each") as caught:
+        open_runtime(parsed(*["--device", "cpu"] * given), model, of=models)
+    assert caught.value.received.startswith(f"{given} for {models} model")
+
+
+def test_a_fallback_for_models_that_are_all_on_the_cpu_is_one_too_many(model: Path) -> None:
+    with pytest.raises(InputError, match="too many") as caught:
+        open_runtime(parsed("--device", "cpu", "--device", "cpu", "--fallback", model), model, of=2)
+    assert caught.value.received == "1 for 2 models, 0 of them on an Edge TPU"
+
+
 def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputFileError, match="does not exist"):
         open_runtime(parsed(), tmp_path / "none.tflite")

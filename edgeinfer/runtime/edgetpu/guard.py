@@ -1,29 +1,32 @@
 """An interpreter that watches its device: failed frames tried again, a known input checked, a twin that takes over.
 
-The twin is the file that the compiled one was made from, on the CPU of this process. It is declared by the caller and
-never looked for: whether a slower answer is better than none is not for a library to say.
+The caller's views are of the device's tensors all along, whoever answers: the twin is handed copies of the inputs, and
+its outputs are copied back. So a view that is held over a take-over shows what it did before.
+
+What a model keeps from frame to frame (LSTM, variables) is lost with its process, and the twin does not have it either:
+both are said in the log. A known input would change it, so such a model is not checked at all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol, cast
 
-import numpy as np
 from numpy.typing import NDArray
 
 from edgeinfer.errors import DeviceError, EdgeInferError
 from edgeinfer.frozen import dataclass, field
-from edgeinfer.model.metadata import OutputSpec
-from edgeinfer.runtime.edgetpu.agreement import disagreement
-from edgeinfer.runtime.edgetpu.process import Failure, FrameError, delegate_words, failure
+from edgeinfer.runtime.edgetpu.failure import CallerError, Failure, FrameError, closed_error, delegate_words, failure
+from edgeinfer.runtime.edgetpu.known_input import KnownInput
 from edgeinfer.runtime.edgetpu.settings import EdgeTpuOptions
+from edgeinfer.runtime.edgetpu.twin import Twin
 from edgeinfer.runtime.engines import Interpreter
-from edgeinfer.runtime.trial import fill
 
 # Before each start in a row. A USB device that was reset has to be found by the system again; how long that takes on
 # real hardware was not measured.
 PAUSES_S = (0.0, 0.5, 2.0)
+_STATE_IS_LOST = "what the model kept from earlier frames is lost, and it begins anew"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,9 @@ class Faults:
         kinds: The same by kind: "crash", "hang", "refused", "gone" (pulled out), "wrong" (failed the check against the
             twin), "start" (the device could not be opened).
         restarts: How many times the model's process was started again.
-        checks: Runs of the known input.
+        checks: Runs of the known input, when the model was loaded, on each new process and every so many frames. 0
+            where nothing is checked: without a twin, for a model that keeps something from frame to frame, and where
+            no input was found by which a broken device would be found out (a warning says so).
         fallback_frames: Frames that the CPU twin answered.
         on_fallback: True where the twin has taken over.
         latest: The latest failure in words, "" where there was none.
@@ -66,22 +71,6 @@ class Restartable(Interpreter, Protocol):
         """End the process."""
 
 
-@dataclass(frozen=True, slots=True)
-class Twin:
-    """The same model on the CPU.
-
-    Attributes:
-        interpreter: Holds it.
-        outputs: What its outputs are.
-        inputs_of, outputs_of: For each of the device's inputs and outputs, by position, the twin's position.
-    """
-
-    interpreter: Interpreter
-    outputs: tuple[OutputSpec, ...]
-    inputs_of: tuple[int, ...]
-    outputs_of: tuple[int, ...]
-
-
 class Guard:
     """A device's interpreter, watched; offers what `engines.Interpreter` offers.
 
@@ -93,9 +82,10 @@ class Guard:
         device_name: For messages, e.g. "edgetpu:usb:0".
         is_there: Says whether the device is still listed by the system; asked after a failure only.
         cause: Why there is no device.
+        keeps_state: Whether the model keeps something from frame to frame.
 
     Raises:
-        DeviceError: The device fails its first check, and there is no twin to take over.
+        DeviceError: The twin does not run.
     """
 
     def __init__(
@@ -107,24 +97,53 @@ class Guard:
         device_name: str,
         is_there: Callable[[], bool],
         cause: EdgeInferError | None = None,
+        keeps_state: bool = False,
     ) -> None:
         self._device, self._twin = device, twin
         self._options = options
         self._name = device_name
         self._is_there = is_there
+        self._keeps_state = keeps_state
         self._in_a_row = self._frames = self._restarts = self._checks = self._fallback_frames = 0
         self._kinds: dict[str, int] = {}
         self._latest = ""
-        self._closed = False
-        self._taken_over: list[str] = []  # why the twin answers, once it does
-        self._views: dict[int, Callable[[], NDArray[Any]]] = {}
-        self._reference: tuple[list[NDArray[Any]], list[NDArray[Any]]] | None = None
-        if device is None:
+        self._closed = self._is_taken_over = False
+        self._known: KnownInput | None = None
+        self._is_due = True  # a process is checked before its first frame
+        self._inputs: list[dict[str, Any]]
+        self._outputs: list[dict[str, Any]]
+        self._memory: dict[int, Callable[[], NDArray[Any]]] = {}
+        try:
+            self._take_memory()
+            self._begin(cause)
+        except BaseException:
+            device = None  # an error holds on to this call as long as somebody holds the error
+            self.close()
+            raise
+
+    def _take_memory(self) -> None:
+        if self._device is not None:
+            holder = self._device
+            self._inputs, self._outputs = holder.get_input_details(), holder.get_output_details()
+        else:
+            twin = cast(Twin, self._twin)
+            holder = twin.interpreter
+            self._inputs, self._outputs = twin.input_details(), twin.output_details()
+        self._memory = {int(one["index"]): holder.tensor(one["index"]) for one in (*self._inputs, *self._outputs)}
+
+    def _begin(self, cause: EdgeInferError | None) -> None:
+        if self._device is None:
             self._note(cause or DeviceError("The device could not be opened."), "start")
             self._take_over()
-        elif twin is not None:
-            self._reference = self._ask_twin(twin)
-            self._on_device(self._check)
+        elif self._twin is not None and not self._keeps_state:
+            self._known = self._twin.known_input()
+            if not self._known.sees:
+                self._warn(
+                    "`%s`: no input was found on which a broken device would answer otherwise than the CPU twin does. "
+                    "Only its failures are noticed, and not its wrong answers.",
+                    self._name,
+                )
+            self._on_device(self._check_if_due)
 
     @property
     def faults(self) -> Faults:
@@ -135,7 +154,7 @@ class Guard:
             restarts=self._restarts,
             checks=self._checks,
             fallback_frames=self._fallback_frames,
-            on_fallback=bool(self._taken_over),
+            on_fallback=self._is_taken_over,
             latest=self._latest,
         )
 
@@ -146,21 +165,29 @@ class Guard:
             DeviceError: The device has failed for good, and no twin was declared.
         """
         if self._closed:
-            raise DeviceError("The model is closed.", next_step="Open it again: `Runtime(...)`.")
-        if not self._taken_over:
+            raise closed_error()
+        if not self._is_taken_over:
             self._frames += 1
             every = self._options.check_every
-            is_due = self._reference is not None and every and self._frames % every == 0
-            if (not is_due or self._on_device(self._check)) and self._on_device(self._run):
+            if every and self._frames % every == 0:
+                self._is_due = True
+            if self._on_device(self._frame):
                 return
-        if self._twin is not None:
-            self._fallback_frames += 1
-            self._twin.interpreter.invoke()
+        self._fallback_frames += 1
+        self._answer_by_twin(cast(Twin, self._twin))
 
     def close(self) -> None:
-        """End the device's process, if it has one; a frame after it is an error."""
+        """Let go of the device and end its process, if it has one; may be called more than once.
+
+        The latest inputs and outputs can still be read, from views that are taken anew; a frame is an error. In this
+        process a view that the caller holds is the device's own memory and keeps it open.
+        """
         self._closed = True
         self._end_device()
+        for index, view in self._memory.items():
+            with suppress(CallerError):  # in a fork: the memory is the parent's
+                self._memory[index] = _Kept(view().copy())
+        self._device = self._twin = None
 
     def _end_device(self) -> None:
         if self._device is not None and hasattr(self._device, "close"):
@@ -170,19 +197,11 @@ class Guard:
 
     def get_input_details(self) -> list[dict[str, Any]]:
         """Return one dictionary an input, in the order of the device's file."""
-        if self._device is not None:
-            return self._device.get_input_details()
-        twin = cast(Twin, self._twin)
-        found = twin.interpreter.get_input_details()
-        return [found[position] for position in twin.inputs_of]
+        return self._inputs
 
     def get_output_details(self) -> list[dict[str, Any]]:
         """Return one dictionary an output, in the order of the device's file."""
-        if self._device is not None:
-            return self._device.get_output_details()
-        twin = cast(Twin, self._twin)
-        found = twin.interpreter.get_output_details()
-        return [found[position] for position in twin.outputs_of]
+        return self._outputs
 
     def allocate_tensors(self) -> None:
         """Do nothing: the tensors have their memory."""
@@ -200,26 +219,24 @@ class Guard:
         )
 
     def get_tensor(self, index: int) -> NDArray[Any]:
-        """Return a copy of a tensor, from where the latest frame was answered."""
+        """Return a copy of an input or output.
+
+        Raises:
+            DeviceError: It is neither.
+        """
         copied: NDArray[Any] = self.tensor(index)().copy()
         return copied
 
     def tensor(self, index: int) -> Callable[[], NDArray[Any]]:
-        """Return a function that gives a view of a tensor's memory, at the place where frames are answered then."""
-        if index not in self._views:
-            self._views[index] = self._find_view(index)
-        return self._views[index]
+        """Return a function that gives a view of an input's or output's memory, the same one whoever answers.
 
-    def _find_view(self, index: int) -> Callable[[], NDArray[Any]]:
-        if self._device is None:
-            return cast(Twin, self._twin).interpreter.tensor(index)
-        on_device = self._device.tensor(index)
-        if self._twin is None:
-            return on_device
-        on_twin = self._twin.interpreter.tensor(self._twin_index(index))
-        # It holds on to this list and not to the guard: the process ends as soon as nobody holds the guard.
-        taken_over = self._taken_over
-        return lambda: (on_twin if taken_over else on_device)()
+        Raises:
+            DeviceError: It is neither.
+        """
+        if index not in self._memory:
+            raise DeviceError("Only inputs and outputs can be read from a device.", received=f"tensor {index}")
+        memory = self._memory  # and not the guard: the process ends as soon as nobody holds that
+        return lambda: memory[index]()
 
     # --- the device ---------------------------------------------------------------------------------------------------
 
@@ -228,6 +245,8 @@ class Guard:
         while True:
             try:
                 step()
+            except CallerError:
+                raise
             except EdgeInferError as error:
                 kind: Failure = error.kind if isinstance(error, FrameError) else "start"
                 came_back = self._start_again()
@@ -241,6 +260,10 @@ class Guard:
             else:
                 self._in_a_row = 0
                 return True
+
+    def _frame(self) -> None:
+        self._check_if_due()
+        self._run()
 
     def _run(self) -> None:
         device = cast(Interpreter, self._device)
@@ -258,25 +281,25 @@ class Guard:
                 next_step="`edgeinfer doctor` says what is there.",
             ) from error
 
-    def _check(self) -> None:
+    def _check_if_due(self) -> None:
+        if self._is_due and self._known is not None:
+            self._check(self._known)
+        self._is_due = False
+
+    def _check(self, known: KnownInput) -> None:
         """Run the known input on the device and compare; what lies in its inputs is the same afterwards."""
-        if self._reference is None or self._twin is None:
-            return
-        self._checks += 1
-        device = cast(Interpreter, self._device)
-        known, expected = self._reference
-        inputs = [device.tensor(detail["index"]) for detail in device.get_input_details()]
-        outputs = [device.tensor(detail["index"]) for detail in device.get_output_details()]
+        self._checks += known.sees
+        inputs = [self._memory[one["index"]] for one in self._inputs]
         kept = [view().copy() for view in inputs]
         try:
-            for view, values in zip(inputs, known, strict=True):
+            for view, values in zip(inputs, known.inputs, strict=True):
                 view()[...] = values
             self._run()
-            answers = [view().copy() for view in outputs]
+            answers = [self.get_tensor(one["index"]) for one in self._outputs]
         finally:
             for view, values in zip(inputs, kept, strict=True):
                 view()[...] = values
-        wrong = disagreement(answers, expected, [self._twin.outputs[one] for one in self._twin.outputs_of])
+        wrong = known.disagreement(answers)
         if wrong:
             raise failure(
                 "wrong",
@@ -296,11 +319,16 @@ class Guard:
             sleep(PAUSES_S[min(self._in_a_row, len(PAUSES_S) - 1)])
             self._in_a_row += 1
             self._restarts += 1
+            self._is_due = True  # before the start, which Ctrl-C may interrupt; the next frame would begin it anew
             try:
                 cast(Restartable, self._device).start()
+            except CallerError:
+                raise
             except EdgeInferError as error:
                 self._note(error, "start")
             else:
+                if self._has_state:
+                    self._warn("`%s` was started again: %s", self._name, _STATE_IS_LOST)
                 return True
         return False
 
@@ -321,6 +349,8 @@ class Guard:
         gone = kind == "gone"
         self._in_a_row = 0
         if self._twin is None:
+            if self._has_state and hasattr(self._device, "start"):
+                self._warn("`%s` has failed: %s", self._name, _STATE_IS_LOST)
             raise DeviceError(
                 f"`{self._name}` is not there any more." if gone else error.message,
                 received=f"{error.message} {error.received}{tried}" if gone else f"{error.received}{tried}",
@@ -328,48 +358,40 @@ class Guard:
                 if gone
                 else error.next_step,
             ) from error
-        device = cast(Interpreter, self._device)
-        inputs = [device.tensor(detail["index"]) for detail in device.get_input_details()]
-        targets = self._twin.interpreter.get_input_details()
-        for view, position in zip(inputs, self._twin.inputs_of, strict=True):
-            self._twin.interpreter.tensor(targets[position]["index"])()[...] = view()
         self._end_device()
         self._take_over()
 
     # --- the twin -----------------------------------------------------------------------------------------------------
 
+    @property
+    def _has_state(self) -> bool:
+        """Whether something of earlier frames can be lost now."""
+        return self._keeps_state and self._frames > 1
+
     def _take_over(self) -> None:
+        self._is_taken_over = True
+        said = f"{self._latest}; {_STATE_IS_LOST}" if self._has_state else self._latest
+        self._warn("`%s` has failed and its CPU twin answers from now on: %s", self._name, said)
+
+    def _answer_by_twin(self, twin: Twin) -> None:
+        if self._device is None:  # there was none from the start, and the caller's views are the twin's
+            twin.interpreter.invoke()
+            return
+        answers = twin.run([self._memory[one["index"]]() for one in self._inputs])
+        for one, values in zip(self._outputs, answers, strict=True):
+            self._memory[one["index"]]()[...] = values
+
+    def _warn(self, message: str, *values: object) -> None:
         import logging
 
-        self._taken_over.append(self._latest)
-        logging.getLogger(__name__).warning(
-            "`%s` has failed and its CPU twin answers from now on: %s", self._name, self._latest
-        )
+        logging.getLogger(__name__).warning(message, *values)
 
-    def _ask_twin(self, twin: Twin) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
-        """Return the known input and what the CPU answers to it, in the order of the device's file."""
-        interpreter, random = twin.interpreter, np.random.default_rng(0)
-        inputs = [interpreter.tensor(detail["index"]) for detail in interpreter.get_input_details()]
-        outputs = [detail["index"] for detail in interpreter.get_output_details()]
-        for view in inputs:
-            fill(view(), random)
-        known = [inputs[position]().copy() for position in twin.inputs_of]
-        try:
-            interpreter.invoke()
-        except (ValueError, RuntimeError) as error:
-            raise DeviceError(
-                "The CPU twin does not run.", received=" ".join(str(error).split()), next_step="Convert it again."
-            ) from error
-        return known, [interpreter.get_tensor(outputs[position]) for position in twin.outputs_of]
 
-    def _twin_index(self, index: int) -> int:
-        """Return the number that a tensor of the device's file has in the twin's."""
-        device, twin = cast(Interpreter, self._device), cast(Twin, self._twin)
-        for ours, theirs, order in (
-            (device.get_input_details(), twin.interpreter.get_input_details(), twin.inputs_of),
-            (device.get_output_details(), twin.interpreter.get_output_details(), twin.outputs_of),
-        ):
-            for position, detail in enumerate(ours):
-                if detail["index"] == index:
-                    return int(theirs[order[position]]["index"])
-        raise DeviceError("Only inputs and outputs can be read from a device.", received=f"tensor {index}")
+class _Kept:
+    """A tensor's numbers after the model was closed."""
+
+    def __init__(self, values: NDArray[Any]) -> None:
+        self._values = values
+
+    def __call__(self) -> NDArray[Any]:
+        return self._values

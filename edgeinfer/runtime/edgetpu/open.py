@@ -23,13 +23,31 @@ from edgeinfer.model.payload import is_compiled, min_runtime_version
 from edgeinfer.model.schema import ModelFile
 from edgeinfer.runtime.edgetpu.address import EdgeTpuAddress
 from edgeinfer.runtime.edgetpu.diagnosis import uncompiled
-from edgeinfer.runtime.edgetpu.guard import Guard, Twin
+from edgeinfer.runtime.edgetpu.guard import Guard
 from edgeinfer.runtime.edgetpu.library import is_listed, library_name
 from edgeinfer.runtime.edgetpu.probe import look, probe
 from edgeinfer.runtime.edgetpu.settings import EdgeTpuOptions
+from edgeinfer.runtime.edgetpu.twin import Twin
 from edgeinfer.runtime.engines import Engine, Interpreter, load_delegate, open_interpreter
 from edgeinfer.runtime.placement import open_on_cpu
 from edgeinfer.runtime.trial import try_first
+
+# Each has its state in a tensor that is a variable, or outside of the tensors, in a resource of the interpreter.
+_STATEFUL_OPS = frozenset(
+    {
+        "ASSIGN_VARIABLE",
+        "BIDIRECTIONAL_SEQUENCE_LSTM",
+        "BIDIRECTIONAL_SEQUENCE_RNN",
+        "CALL_ONCE",
+        "LSTM",
+        "READ_VARIABLE",
+        "RNN",
+        "SVDF",
+        "UNIDIRECTIONAL_SEQUENCE_LSTM",
+        "UNIDIRECTIONAL_SEQUENCE_RNN",
+        "VAR_HANDLE",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +71,7 @@ class Ask:
     @property
     def library(self) -> str:
         """The library to load; a path is absolute, since the process works in another folder."""
-        given = (self.options.library if self.options is not None else None) or library_name()
+        given = str((self.options.library if self.options is not None else None) or library_name())
         return str(Path(given).absolute()) if os.sep in given else given
 
     @property
@@ -72,11 +90,13 @@ def open_on_edgetpu(source: Path | bytes, data: bytes, ask: Ask) -> tuple[Guard,
 
     Raises:
         UnsupportedOpError: The file was not compiled for an Edge TPU.
-        InputError: The twin was.
+        InputError: The twin was, or is no path and no bytes; or `edgetpu` is of another type.
         MetadataError: The twin has other inputs or outputs.
         DeviceError: The device cannot be used, and there is no twin.
         EdgeInferError: As `Runtime`, for the twin, too.
     """
+    if not isinstance(ask.options, EdgeTpuOptions | None):
+        raise InputError("`edgetpu` is no `EdgeTpuOptions`.", received=repr(ask.options))
     options = ask.options or EdgeTpuOptions()
     accepted = ceilings(ask.engine.name, ask.engine.version)
     path = None if isinstance(source, bytes) else source
@@ -86,12 +106,11 @@ def open_on_edgetpu(source: Path | bytes, data: bytes, ask: Ask) -> tuple[Guard,
             raise uncompiled(ask.address)
         metadata = read(file)
     twin = None
+    keeps_state = _keeps_state(file)
     if ask.fallback is not None:
         twin, original = _open_twin(ask.fallback, metadata, ask)
         metadata = _completed(metadata, read(original), twin)
-        if any(tensor.is_variable for tensor in original.main.tensors):
-            # It keeps something from frame to frame: a known input between them would change the next answer.
-            options = replace(options, check_every=0)
+        keeps_state = keeps_state or _keeps_state(original)
     device: Interpreter | None = None
     cause = None
     try:
@@ -104,16 +123,30 @@ def open_on_edgetpu(source: Path | bytes, data: bytes, ask: Ask) -> tuple[Guard,
         if twin is None:
             raise
         cause = error
-    guard = Guard(
-        device,
-        twin,
-        options=options,
-        device_name=str(ask.address),
-        is_there=lambda: _is_there(ask),
-        cause=cause,
-    )
+    try:
+        guard = Guard(
+            device,
+            twin,
+            options=options,
+            device_name=str(ask.address),
+            is_there=lambda: _is_there(ask),
+            cause=cause,
+            keeps_state=keeps_state,
+        )
+    except BaseException:
+        device = None  # an error holds on to this call as long as somebody holds the error
+        raise
     # One shape, whatever the file says: it was compiled for it.
     return guard, replace(metadata, open_batch=False)
+
+
+def _keeps_state(file: ModelFile) -> bool:
+    """Return whether a model keeps something from frame to frame."""
+    return any(
+        any(tensor.is_variable for tensor in graph.tensors)
+        or any(operator.op in _STATEFUL_OPS for operator in graph.operators)
+        for graph in file.subgraphs
+    )
 
 
 def _min_runtime(file: ModelFile) -> int:
@@ -158,6 +191,12 @@ def _is_there(ask: Ask) -> bool:
 
 
 def _open_twin(fallback: str | Path | bytes, compiled: ModelMetadata, ask: Ask) -> tuple[Twin, ModelFile]:
+    if not isinstance(fallback, str | os.PathLike | bytes):
+        raise InputError(
+            "`fallback` is no model file.",
+            received=repr(fallback),
+            expected="the path or the bytes of the file that was compiled",
+        )
     path = None if isinstance(fallback, bytes) else Path(fallback)
     data = fallback if isinstance(fallback, bytes) else read_bytes(fallback)
     engine = ask.engine

@@ -3,68 +3,38 @@
 It offers what `engines.Interpreter` offers. Its tensors are views of the memory that both processes see, so that pixels
 are written where the process reads them. The memory belongs to this end and outlives a process: after a crash the
 frame's input is still there, and a new process can try it.
-
-The memory has no name (memfd_create), so nothing is left in a file system, however the two end.
 """
 
 from __future__ import annotations
 
 import json
-import mmap
 import os
-import socket
-import subprocess
-import sys
+import threading
 import weakref
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from numpy.typing import NDArray
 
-from edgeinfer.errors import DeviceError, InputFileError
+from edgeinfer.errors import DeviceError
 from edgeinfer.frozen import replace
-from edgeinfer.runtime.child import child_environment
-from edgeinfer.runtime.edgetpu.worker import DONE, MESSAGE_BYTES, Job, SharedTensor, places, views
-
-Failure = Literal["crash", "hang", "refused", "gone", "wrong", "start"]
+from edgeinfer.runtime.edgetpu.failure import CallerError, closed_error, delegate_words, failure
+from edgeinfer.runtime.edgetpu.handover import check_unchanged, close_all, hold_model, map_shared, nameless
+from edgeinfer.runtime.edgetpu.link import Link
+from edgeinfer.runtime.edgetpu.worker import DONE, Job, SharedTensor, places, views
 
 START_S = 60.0
-# A device's library writes its last words to the bus and closes it; then there is no reason to wait.
-_END_S = 5.0
-
-
-class FrameError(DeviceError):
-    """A frame that the device did not answer, or not rightly.
-
-    Attributes:
-        kind: "crash" (the process ended), "hang" (no answer in time), "refused" (the library says no), "gone" (the
-            device is not listed any more), "wrong" (another answer than the CPU's), "start" (nothing could be loaded).
-    """
-
-    kind: Failure = "refused"
-
-
-def failure(kind: Failure, message: str, *, received: str, next_step: str) -> FrameError:
-    """Return a `FrameError` of a kind."""
-    error = FrameError(message, received=received, next_step=next_step)
-    error.kind = kind
-    return error
-
-
-def delegate_words(said: str) -> str:
-    """Return what a delegate says of a run that failed, without the engine's own sentence behind it."""
-    import re
-
-    return re.sub(r"Node number \d+ \([\w-]+\) failed to invoke\.?", "", " ".join(said.split())).strip() or "no reason"
+# A thread that waits for an answer leaves within milliseconds once the line is shut.
+_LEAVE_S = 5.0
 
 
 class IsolatedInterpreter:
     """An interpreter in a process of its own.
 
     Args:
-        model: Path of the file, or its bytes. The file is opened once: a process that is started again has the same.
+        model: Path of the file, or its bytes. The file is opened once: a process that is started again has the same,
+            and does not start where that was written to.
         job: Engine, threads, the delegate's library and options; the model's path is filled in here.
         deadline_s: Seconds that a frame may take.
         first_deadline_s: The same for a process's first frame.
@@ -72,6 +42,9 @@ class IsolatedInterpreter:
     Raises:
         DeviceError: No process can be started, or it ends or takes too long while it loads.
         EdgeInferError: What the engine or the delegate says of the file, as `engines.open_interpreter`.
+
+    One thread at a time runs it; `close` may come from any. It belongs to the process that opened it: in a fork it is
+    refused, and a view that was taken before the fork is still the memory of that process.
 
     Example:
         with IsolatedInterpreter(path, Job("", "litert"), deadline_s=1.0, first_deadline_s=10.0) as interpreter:
@@ -84,44 +57,80 @@ class IsolatedInterpreter:
         self._deadlines_s = (first_deadline_s, deadline_s)
         self._frame = 0
         self._answered = 0
-        self._child: _Child | None = None
+        self._link: Link | None = None
         self._inputs: list[SharedTensor] = []
         self._outputs: list[SharedTensor] = []
-        self._model_fd = self._memory_fd = -1
         self._views: dict[int, NDArray[Any]] = {}
-        try:
-            self._model_fd = _open_model(model)
-            self._memory_fd = os.memfd_create("edgeinfer tensors", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        except AttributeError as error:  # not a Linux system
+        self._owner = os.getpid()
+        self._turn = threading.Lock()
+        self._turn_of = 0  # the thread that had it last
+        self._is_closed = False
+        if not Path("/proc/self/fd").is_dir():
             raise DeviceError(
-                "A process of its own needs memory without a name, which only Linux has.",
-                received=sys.platform,
+                "A process of its own is handed its files by /proc, which only Linux has.",
                 next_step="Pass `edgetpu=EdgeTpuOptions(isolate=False)`.",
-            ) from error
-        self._end = weakref.finalize(self, _close_all, self._memory_fd, self._model_fd)
-        self.start()
+            )
+        self._model = hold_model(model)
+        try:
+            self._memory_fd = nameless("edgeinfer tensors")
+        except BaseException:
+            os.close(self._model.descriptor)
+            raise
+        self._end = weakref.finalize(self, close_all, self._memory_fd, self._model.descriptor)
+        try:
+            self.start()
+        except BaseException:
+            self._end()  # now, and not when the error is let go, whose frames hold this object
+            raise
 
     @property
     def pid(self) -> int | None:
         """The process's number; None while there is none."""
-        return None if self._child is None else self._child.process.pid
+        return None if self._link is None else self._link.process.pid
 
     def start(self) -> None:
         """Start a process, in place of the one before; the tensors keep their memory and what lies in it.
 
         Raises:
-            DeviceError: It cannot be started, ends, or takes longer than a minute.
+            DeviceError: It cannot be started, ends, or takes longer than a minute; or the file was overwritten.
+            CallerError: The model is closed, in use by another thread, or was opened by another process.
             EdgeInferError: What the engine or the delegate says of the file.
         """
-        self.stop()
-        if not self._end.alive:
-            raise DeviceError("The model is closed.", next_step="Open it again: `Runtime(...)`.")
-        # Started from a folder that only root writes: `-m` puts the current one in front of the search for modules.
-        self._child = child = _Child(self._memory_fd, self._model_fd)
+        self._admit()
+        with self._turn:
+            self._turn_of = threading.get_ident()
+            self._start()
+
+    def _admit(self) -> None:
+        """Refuse a caller for whom the line to the process is not, before the two can take each other's answers.
+
+        Raises:
+            CallerError: See `start`.
+        """
+        _refuse_fork(self._owner)
+        if self._is_closed:
+            raise closed_error()
+        # Looked at and then taken by a `with`, which Ctrl-C cannot interrupt halfway. Two threads that pass together
+        # run one after the other.
+        if self._turn.locked():
+            raise CallerError(
+                "The model is used by two threads at once.",
+                expected="one thread at a time",
+                next_step="Open a `Runtime` for each thread, with an Edge TPU for each, or let one thread run all "
+                "frames.",
+            )
+
+    def _start(self) -> None:
+        if self._is_closed:  # while this thread waited for its turn: the descriptors are gone
+            raise closed_error()
+        self._stop()
+        check_unchanged(self._model)
+        self._link = link = Link(self._memory_fd, self._model.descriptor)
         try:
-            job = replace(self._job, model=f"/proc/self/fd/{self._model_fd}")
-            child.connection.send(job.to_json().encode())
-            answer = child.answer(START_S, "while it loaded the model")
+            if self._is_closed:  # meanwhile, by a thread that saw no link to shut
+                raise closed_error()
+            job = replace(self._job, model=f"/proc/self/fd/{self._model.descriptor}")
+            answer = link.ask(job.to_json().encode(), START_S, "while it loaded the model")
             said = json.loads(answer[1:])
             if answer[:1] != DONE:
                 from edgeinfer.runtime.edgetpu.diagnosis import rebuilt
@@ -129,7 +138,7 @@ class IsolatedInterpreter:
                 raise rebuilt(said)
             self._take(said)
         except BaseException:
-            self.stop()
+            self._stop()
             raise
         self._answered = 0
 
@@ -143,23 +152,44 @@ class IsolatedInterpreter:
                     next_step="Load it again; write models elsewhere and move them into place.",
                 )
             return
-        import fcntl
-
         _, size = places([*inputs, *outputs])
-        # A size that can change no more: otherwise a touch of memory that is gone would end this process, too.
-        fcntl.fcntl(self._memory_fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
-        self._views = views(mmap.mmap(self._memory_fd, size), [*inputs, *outputs])
+        self._views = views(map_shared(self._memory_fd, size), [*inputs, *outputs])
         self._inputs, self._outputs = inputs, outputs
 
     def stop(self) -> None:
-        """End the process, if there is one: in good order where it listens, else by force."""
-        child, self._child = self._child, None
-        if child is not None:
-            child.end()
+        """End the process, if there is one: in good order where it listens, else by force.
+
+        Raises:
+            CallerError: As `start`.
+        """
+        self._admit()
+        with self._turn:
+            self._turn_of = threading.get_ident()
+            self._stop()
+
+    def _stop(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            link.end()
 
     def close(self) -> None:
-        """End the process and give the memory back; what was read from the tensors' views stays valid."""
-        self.stop()
+        """End the process and give the memory back; what was read from the tensors' views stays valid.
+
+        May be called from another thread or a signal handler: a frame on its way ends with a `CallerError`. In a fork
+        it gives this process's copies back, and leaves the model to the process that opened it.
+        """
+        self._is_closed = True
+        if os.getpid() == self._owner:
+            link = self._link
+            if link is not None:
+                link.shut()
+            is_inside = self._turn.locked() and self._turn_of == threading.get_ident()  # called by a signal handler
+            has_turn = not is_inside and self._turn.acquire(timeout=_LEAVE_S)
+            try:
+                self._stop()
+            finally:
+                if has_turn:
+                    self._turn.release()
         self._end()
 
     def __enter__(self) -> IsolatedInterpreter:
@@ -174,28 +204,31 @@ class IsolatedInterpreter:
         Raises:
             FrameError: The process has ended, does not answer in time, or says that the model cannot run. It is
                 ended then; `start` or the next frame begins anew.
+            CallerError: As `start`, or the model was closed meanwhile.
             EdgeInferError: As `start`, where there was no process.
         """
-        if self._child is None:
-            self.start()  # after a failure that nobody has cured yet
-        child = cast(_Child, self._child)
+        self._admit()
+        with self._turn:
+            self._turn_of = threading.get_ident()
+            self._invoke()
+
+    def _invoke(self) -> None:
+        if self._link is None:
+            self._start()  # after a failure that nobody has cured yet
+        link = cast(Link, self._link)
         self._frame = (self._frame + 1) % (1 << 32)
         number = self._frame.to_bytes(4, "little")
         try:
-            child.send(number)
-            while True:
-                answer = child.answer(self._deadlines_s[min(self._answered, 1)], "while it ran the model")
-                if answer[:4] == number:  # else of a frame whose caller was interrupted by Ctrl-C
-                    break
-        except FrameError:
-            self.stop()
+            answer = link.ask(number, self._deadlines_s[min(self._answered, 1)], "while it ran the model", mark=number)
+        except DeviceError:
+            self._stop()
             raise
-        if answer[4:5] != DONE:
-            self.stop()
+        if answer[:1] != DONE:
+            self._stop()
             raise failure(
                 "refused",
                 "The Edge TPU's library did not run the model.",
-                received=delegate_words(answer[5:].decode(errors="replace")),
+                received=delegate_words(answer[1:].decode(errors="replace")),
                 next_step="Take the device out and put it back in, and look at its cable and power supply; "
                 "`edgeinfer doctor` says what is there.",
             )
@@ -225,130 +258,41 @@ class IsolatedInterpreter:
         return [one.detail() for one in self._outputs]
 
     def get_tensor(self, index: int) -> NDArray[Any]:
-        """Return a copy of an input or output."""
-        copied: NDArray[Any] = self._views[index].copy()
+        """Return a copy of an input or output.
+
+        Raises:
+            CallerError: In a fork.
+        """
+        copied: NDArray[Any] = self.tensor(index)().copy()
         return copied
 
     def tensor(self, index: int) -> Callable[[], NDArray[Any]]:
-        """Return a function that gives a view of an input's or output's memory; it may be held over a run."""
-        view = self._views[index]
-        return lambda: view
+        """Return a function that gives a view of an input's or output's memory; it may be held over a run.
 
-
-class _Child:
-    """A process and what one needs to talk to it."""
-
-    def __init__(self, memory_fd: int, model_fd: int) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        listened, life = os.pipe()
-        self.connection = ours
-        try:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "edgeinfer.runtime.edgetpu.worker"]
-                + [str(one) for one in (theirs.fileno(), memory_fd, listened)],
-                env=child_environment(),
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,  # the caller's own answers go there
-                pass_fds=(theirs.fileno(), memory_fd, model_fd, listened),
-                start_new_session=True,  # Ctrl-C in a terminal reaches the caller only, which ends this one in order
-            )
-        except OSError as error:
-            ours.close()
-            os.close(life)
-            raise DeviceError(
-                "The model's own process cannot be started.",
-                received=str(error),
-                next_step="Free some memory, or pass `edgetpu=EdgeTpuOptions(isolate=False)`.",
-            ) from error
-        finally:
-            theirs.close()
-            os.close(listened)
-        # Called when nobody holds the child any more and when Python ends, too.
-        self.end = weakref.finalize(self, _end, self.process, ours, life)
-
-    def send(self, message: bytes) -> None:
-        """Send a message; a process that has ended or stopped is noticed when its answer is read."""
-        with suppress(BrokenPipeError, ConnectionResetError, TimeoutError):
-            self.connection.send(message)
-
-    def answer(self, deadline_s: float, when: str) -> bytes:
-        """Wait for a message.
-
-        Raises:
-            FrameError: It does not come in time, or the process has ended.
+        In a fork the function raises a `CallerError`: the memory is that of the process that opened the model.
         """
-        self.connection.settimeout(deadline_s)
-        try:
-            message = self.connection.recv(MESSAGE_BYTES)
-        except TimeoutError as error:
-            self.process.kill()
-            raise failure(
-                "hang",
-                f"The Edge TPU's process gave no answer {when}.",
-                received=f"nothing within {deadline_s:g} s; it was ended",
-                next_step="If the model may take longer: `edgetpu=EdgeTpuOptions(deadline_s=...)`. Otherwise take the "
-                "device out and put it back in.",
-            ) from error
-        except ConnectionResetError:
-            message = b""
-        if message:
-            return message
-        raise failure(
-            "crash",
-            f"The Edge TPU's process ended {when}.",
-            received=_ending(self.process),
-            next_step="Most often the Edge TPU's library and the engine do not fit each other: `edgeinfer doctor` "
-            "shows both versions.",
+        view, owner = self._views[index], self._owner
+
+        def checked() -> NDArray[Any]:
+            _refuse_fork(owner)
+            return view
+
+        return checked
+
+
+def _refuse_fork(owner: int) -> None:
+    """Refuse another process than the one that opened the model.
+
+    Raises:
+        CallerError: This one was forked from it.
+    """
+    if os.getpid() != owner:
+        raise CallerError(
+            "The model was opened before this process was forked, and belongs to the process that opened it.",
+            received=f"process {os.getpid()}, a fork of {owner}",
+            next_step="Open it anew in the process that uses it: `Runtime(...)` in the function that the child runs. "
+            '`multiprocessing.get_context("spawn")` makes children that inherit nothing.',
         )
-
-
-def _end(process: subprocess.Popen[bytes], connection: socket.socket, life: int) -> None:
-    """End a process in good order: the library lets go of its device then. Else by force."""
-    connection.close()
-    try:
-        process.wait(_END_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        with suppress(subprocess.TimeoutExpired):  # one that hangs in the kernel is left to itself
-            process.wait(_END_S)
-    finally:
-        os.close(life)
-
-
-def _close_all(*descriptors: int) -> None:
-    for one in descriptors:
-        os.close(one)
-
-
-def _ending(process: subprocess.Popen[bytes]) -> str:
-    """Return how a process that has closed its socket came to its end."""
-    import signal
-
-    try:
-        code = process.wait(_END_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        return "it closed its connection and did not end"
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return f"ended by {signal.Signals(-code).name}"
-    except ValueError:  # a real-time signal
-        return f"ended by signal {-code}"
-
-
-def _open_model(model: Path | bytes) -> int:
-    """Return a descriptor of the file, which is the same file whatever is moved into its place later."""
-    if not isinstance(model, bytes):
-        try:
-            return os.open(model, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise InputFileError(f"`{model}` cannot be read.", received=error.strerror or str(error)) from error
-    descriptor = os.memfd_create("edgeinfer model", os.MFD_CLOEXEC)
-    with open(descriptor, "wb", closefd=False) as file:
-        file.write(model)
-    return descriptor
 
 
 def _tensor(said: dict[str, Any]) -> SharedTensor:

@@ -9,19 +9,19 @@ Source: Google's documentation, "Pipeline a model with multiple Edge TPUs".
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from queue import Queue
-from threading import Thread
+from threading import Lock, Thread
+from time import monotonic
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeinfer.errors import InputError, MetadataError
+from edgeinfer.errors import DeviceError, EdgeInferError, InputError, MetadataError
 from edgeinfer.quantization import dequantize
 from edgeinfer.runtime.edgetpu.open import stored_as
 from edgeinfer.runtime.edgetpu.settings import EdgeTpuOptions
@@ -29,6 +29,8 @@ from edgeinfer.runtime.own_input import stored_input
 from edgeinfer.runtime.runtime import Runtime
 
 _Frame = dict[str, NDArray[Any]]
+# What a frame that is with a device may hold up the end of a run that was broken off: a device may hang.
+_END_S = 1.0
 
 
 class Segments:
@@ -48,6 +50,8 @@ class Segments:
 
     A tensor goes to the next segment whose input has its name; where names differ, all outputs of one segment are the
     inputs of the next, by position. What a later segment needs is handed past those between.
+
+    One run at a time: the segments hold one frame each.
 
     Example:
         with Segments(("m_segment_0_of_2_edgetpu.tflite", "m_segment_1_of_2_edgetpu.tflite"),
@@ -75,6 +79,8 @@ class Segments:
         if self._in_flight < 1:
             raise InputError("`in_flight` counts frames.", received=repr(in_flight), expected="1 or more")
         self._stack = ExitStack()
+        self._running = Lock()
+        self._latest: _Run | None = None
         self.runtimes: list[Runtime] = []
         try:
             for path, device in zip(paths, devices, strict=True):
@@ -92,8 +98,12 @@ class Segments:
 
         Args:
             *values: One array for each input of the first segment.
+
+        Raises:
+            EdgeInferError: As `run`.
         """
-        return next(iter(self.run([values])))
+        (answer,) = self.run([values])
+        return answer
 
     def run(self, frames: Iterable[Sequence[NDArray[Any]] | NDArray[Any]]) -> Iterator[dict[str, NDArray[np.float32]]]:
         """Answer for frames, several at once, in their order.
@@ -106,37 +116,44 @@ class Segments:
             Output name to float32 array, as a call of `Runtime`; names are those of the last segment.
 
         Raises:
-            InputError: An array does not fit.
-            DeviceError: A device fails for good. Frames on the way behind it are lost.
+            InputError: An array does not fit; or another run has begun and not ended.
+            DeviceError: A device fails for good. Frames on the way behind it are lost, and are not tried.
         """
-        stages = len(self.runtimes)
-        lanes: list[Queue[_Frame | BaseException | None]] = [Queue() for _ in range(stages + 1)]
-        threads = [
-            Thread(
-                target=self._work, args=(place, lanes[place], lanes[place + 1]), name=f"segment {place}", daemon=True
+        if not self._running.acquire(blocking=False):
+            raise InputError(
+                "These segments are at work already: one run at a time.",
+                received="a second run, or a call, before the first has ended",
+                next_step="Take all its answers first, or end it: `answers = segments.run(frames)`, `answers.close()`.",
             )
-            for place in range(stages)
-        ]
-        for thread in threads:
-            thread.start()
-        waiting: deque[None] = deque()
         try:
-            for frame in frames:
-                lanes[0].put(self._entered(frame))
-                waiting.append(None)
-                if len(waiting) == self._in_flight:
-                    waiting.popleft()
-                    yield self._left(lanes[-1].get())
-            while waiting:
-                waiting.popleft()
-                yield self._left(lanes[-1].get())
+            if self._latest is not None:
+                self._latest.end(None)  # a frame of one that was broken off may still be with its device
+            self._latest = run = _Run(self.runtimes, self._wiring)
+            on_the_way, is_cut_short = 0, False
+            try:
+                for frame in frames:
+                    is_cut_short = run.has_failed
+                    if is_cut_short:
+                        break
+                    run.lanes[0].put(self._entered(frame))
+                    on_the_way += 1
+                    if on_the_way == self._in_flight:
+                        on_the_way -= 1
+                        yield self._left(run.lanes[-1].get())
+                while on_the_way:
+                    on_the_way -= 1
+                    yield self._left(run.lanes[-1].get())
+                if is_cut_short:  # and no frame on the way has said why
+                    raise DeviceError("The segments were closed in the midst of a run.")
+            finally:
+                run.end(_END_S)
         finally:
-            lanes[0].put(None)
-            for thread in threads:
-                thread.join()
+            self._running.release()
 
     def close(self) -> None:
-        """Let go of all devices; may be called more than once."""
+        """Let go of all devices; may be called more than once. A run that has not ended is broken off."""
+        if self._latest is not None:
+            self._latest.stop()
         self._stack.close()
 
     def __enter__(self) -> Segments:
@@ -170,22 +187,84 @@ class Segments:
             for spec in self.runtimes[-1].outputs
         }
 
-    def _work(
-        self, place: int, before: Queue[_Frame | BaseException | None], after: Queue[_Frame | BaseException | None]
-    ) -> None:
+
+class _Run:
+    """The threads of one run, a stage for each segment, and what lies between them.
+
+    Args:
+        runtimes: The segments.
+        wiring: As `_wire` returns it.
+
+    Attributes:
+        lanes: Into each stage, and out of the last.
+    """
+
+    def __init__(self, runtimes: Sequence[Runtime], wiring: Sequence[Mapping[str, str]]) -> None:
+        self._runtimes, self._wiring = runtimes, wiring
+        self.lanes: list[Queue[_Frame | BaseException | None]] = [Queue() for _ in range(len(runtimes) + 1)]
+        # Stages below this number run nothing more. What is behind a frame that failed would be lost anyhow, and to
+        # try it on a device that is gone takes all its restarts; what is in front of it is still answered.
+        self._ended_below = 0
+        self._lock = Lock()
+        self._threads = [
+            Thread(target=self._work, args=(place,), name=f"segment {place}", daemon=True)
+            for place in range(len(runtimes))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a frame has failed, or the run was stopped."""
+        return self._ended_below > 0
+
+    def stop(self) -> None:
+        """Let no stage run anything more."""
+        self._end_below(len(self._runtimes))
+
+    def end(self, timeout_s: float | None) -> None:
+        """Stop, and wait for the stages; no longer than so many seconds for all of them, where it is a number."""
+        self.stop()
+        self.lanes[0].put(None)
+        ends = None if timeout_s is None else monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(None if ends is None else max(0.0, ends - monotonic()))
+
+    def _end_below(self, place: int) -> None:
+        with self._lock:
+            self._ended_below = max(self._ended_below, place)
+
+    def _work(self, place: int) -> None:
         """Run one segment on every frame that comes, and hand it on; an error goes the same way."""
-        runtime, names = self.runtimes[place], self._wiring[place]
+        before, after = self.lanes[place : place + 2]
         while (frame := before.get()) is not None:
             if not isinstance(frame, BaseException):
-                try:
-                    for index, spec in enumerate(runtime.inputs):
-                        runtime.input_view(index)[...] = frame[names[spec.name]]
-                    runtime.invoke()
-                    frame = {**frame, **{spec.name: runtime.raw_output(at) for at, spec in enumerate(runtime.outputs)}}
-                except Exception as error:  # raised again where the answers are received
-                    frame = error
+                if place < self._ended_below:
+                    frame = DeviceError("The run was ended before this frame was answered.")
+                else:
+                    try:
+                        frame = self._answered(place, frame)
+                    except Exception as error:  # raised again where the answers are received
+                        self._end_below(place + 1)
+                        frame = _ours(error)
             after.put(frame)
         after.put(None)
+
+    def _answered(self, place: int, frame: _Frame) -> _Frame:
+        runtime, names = self._runtimes[place], self._wiring[place]
+        for index, spec in enumerate(runtime.inputs):
+            runtime.input_view(index)[...] = frame[names[spec.name]]
+        runtime.invoke()
+        return {**frame, **{spec.name: runtime.raw_output(at) for at, spec in enumerate(runtime.outputs)}}
+
+
+def _ours(error: Exception) -> Exception:
+    """Return an error of the system as one of ours: a device that is closed in the midst of a frame is no file."""
+    if isinstance(error, EdgeInferError) or not isinstance(error, OSError):
+        return error
+    said = DeviceError("The device's process cannot be talked to.", received=str(error))
+    said.__cause__ = error
+    return said
 
 
 def _wire(runtimes: Sequence[Runtime]) -> list[Mapping[str, str]]:

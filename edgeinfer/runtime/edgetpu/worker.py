@@ -26,6 +26,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -180,17 +181,17 @@ def main(arguments: list[str]) -> int:
             os.ftruncate(memory_fd, size)  # the same size again after a restart: no more than a check then
             memory = mmap.mmap(memory_fd, size)
         except EdgeInferError as error:
-            connection.send(FAILED + json.dumps(error.to_json()).encode()[: MESSAGE_BYTES - 1])
+            _say(connection, FAILED + json.dumps(error.to_json()).encode()[: MESSAGE_BYTES - 1])
             return 0
         except (OSError, ValueError, RuntimeError) as error:
             parts = DeviceError("The model's own process cannot load it.", received=str(error)[:_SAID]).to_json()
-            connection.send(FAILED + json.dumps(parts).encode())
+            _say(connection, FAILED + json.dumps(parts).encode())
             return 0
         tensors = {"inputs": [asdict(one) for one in inputs], "outputs": [asdict(one) for one in outputs]}
         arrays = views(memory, [*inputs, *outputs])
         into = [(interpreter.tensor(one.index), arrays[one.index]) for one in inputs]
         out = [(interpreter.tensor(one.index), arrays[one.index]) for one in outputs]
-        connection.send(DONE + json.dumps(tensors).encode())
+        _say(connection, DONE + json.dumps(tensors).encode())
         _serve(connection, interpreter, into, out)
     return 0
 
@@ -219,10 +220,13 @@ def _serve(
             for tensor, shared in out:
                 shared[...] = tensor()
             answer = DONE
-        try:
-            connection.send(frame + answer)
-        except (BrokenPipeError, ConnectionResetError):
-            return
+        _say(connection, frame + answer)
+
+
+def _say(connection: socket.socket, message: bytes) -> None:
+    """Send a message; that the parent is gone is noticed at the next one that is read."""
+    with suppress(BrokenPipeError, ConnectionResetError):
+        connection.send(message)
 
 
 def _open(job: Job) -> Interpreter:

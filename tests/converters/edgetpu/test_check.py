@@ -218,10 +218,35 @@ def test_a_version_above_the_known_one_stays() -> None:
     assert only(one("LOGISTIC", tensors, version=3)) == ("cpu", "op version", "Operation version not supported")
 
 
-def test_a_version_that_no_pair_has_shown_is_documented_only() -> None:
+def test_a_version_that_no_pair_has_shown_is_an_estimate() -> None:
     tensors = [quantized("x", (1, 4)), weights((2, 4)), quantized("y", (1, 2))]
     shown = {version: one("FULLY_CONNECTED", tensors, version=version).verdicts[0].evidence for version in (4, 9)}
-    assert shown == {4: "seen", 9: "documented"}
+    assert shown == {4: "seen", 9: "estimated"}
+
+
+@pytest.mark.parametrize(
+    ("name", "evidence", "says"),
+    [
+        ("RSQRT", "estimated", ""),  # a table, from memory
+        ("L2_NORMALIZATION", "documented", "by a public log of the compiler"),
+        ("RELU6", "documented", ""),  # a table
+        ("LEAKY_RELU", "documented", "by a public log of the compiler"),
+        ("ELU", "documented", "google-coral/edgetpu#508"),
+    ],
+)
+def test_where_a_fact_comes_from_is_said(name: str, evidence: str, says: str) -> None:
+    found = one(name, [quantized("x", (1, 4)), quantized("y", (1, 4))]).verdicts[0]
+    assert found.evidence == evidence
+    assert says in found.reason
+
+
+def test_an_argmax_can_be_left_out_only_where_the_model_ends() -> None:
+    tensors = [quantized("x", (1, 4)), numbers(1), TensorSpec("i", (1,), "int32"), TensorSpec("f", (1,))]
+    argmax, cast = operator("ARG_MAX", [0, 1], [2]), operator("CAST", [2], [3])
+    at_end = predict(parse(tiny_models.model(tensors[:3], [argmax], inputs=[0], outputs=[2])))
+    within = predict(parse(tiny_models.model(tensors, [argmax, cast], inputs=[0], outputs=[3])))
+    assert "Leave the argmax out" in at_end.verdicts[0].reason
+    assert "Leave the argmax out" not in within.verdicts[0].reason
 
 
 # Options by slot: see schema.fbs of tensorflow/tensorflow.
@@ -336,7 +361,7 @@ def test_an_op_is_held_against_its_conditions(
     [
         # The heads of public YOLOv8n and YOLOv5n, as their compiled files and the compiler's logs have them.
         ("TRANSPOSE", (1, 20, 20, 144), (1, 144, 20, 20), "mapped", "seen"),
-        ("TRANSPOSE", (1, 26, 26, 100), (1, 100, 26, 26), "mapped", "documented"),
+        ("TRANSPOSE", (1, 26, 26, 100), (1, 100, 26, 26), "mapped", "estimated"),
         ("TRANSPOSE", (1, 40, 40, 144), (1, 144, 40, 40), "TRANSPOSE limit", "seen"),
         ("RESHAPE", (1, 40, 40, 255), (1, 1600, 3, 85), "mapped", "seen"),
         ("RESHAPE", (1, 80, 80, 255), (1, 6400, 3, 85), "RESHAPE limit", "seen"),
@@ -367,25 +392,37 @@ def test_how_far_a_resize_was_seen_is_said() -> None:
     assert one("RESIZE_BILINEAR", [small, numbers(32, 32), large], options=(15, {})).verdicts[0].evidence == "seen"
     large = quantized("y", (1, 20, 20, 4))
     found = one("RESIZE_BILINEAR", [small, numbers(20, 20), large], options=(15, {})).verdicts[0]
-    assert (found.runs_on, found.evidence) == ("cpu", "documented")
+    assert (found.runs_on, found.evidence) == ("cpu", "estimated")
     assert "enlarges 10.0 times" in found.reason
 
 
 @pytest.mark.parametrize(
-    ("name", "tensors", "options", "says"),
+    ("name", "tensors", "options", "says", "evidence"),
     [
-        ("RESIZE_BILINEAR", [SMALL, numbers(16, 16), quantized("z", (1, 16, 16, 4))], 15, "enlarges 4.0 times"),
-        ("SOFTMAX", [SMALL, quantized("z", (1, 4, 4, 4))], 9, "over 16 rows"),
-        ("MEAN", [SMALL, numbers(3), quantized("z", (1, 4, 4))], 27, "over the depth"),
-        ("CONCATENATION", [SMALL, weights((1, 4, 4, 4)), quantized("z", (1, 4, 4, 8))], 10, "joins a constant"),
+        (
+            "RESIZE_BILINEAR",
+            [SMALL, numbers(16, 16), quantized("z", (1, 16, 16, 4))],
+            15,
+            "enlarges 4.0 times",
+            "estimated",
+        ),
+        ("SOFTMAX", [SMALL, quantized("z", (1, 4, 4, 4))], 9, "over 16 rows", "documented"),
+        ("MEAN", [SMALL, numbers(3), quantized("z", (1, 4, 4))], 27, "over the depth", "documented"),
+        (
+            "CONCATENATION",
+            [SMALL, weights((1, 4, 4, 4)), quantized("z", (1, 4, 4, 8))],
+            10,
+            "joins a constant",
+            "documented",
+        ),
     ],
     ids=["resize", "softmax", "mean", "concatenation"],
 )
-def test_what_goes_beyond_all_that_was_seen_is_documented_only(
-    name: str, tensors: list[TensorSpec], options: int, says: str
+def test_what_goes_beyond_all_that_was_seen_is_not_called_seen(
+    name: str, tensors: list[TensorSpec], options: int, says: str, evidence: str
 ) -> None:
     found = one(name, tensors, options=(options, {})).verdicts[0]
-    assert (found.runs_on, found.evidence) == ("edgetpu", "documented")
+    assert (found.runs_on, found.evidence) == ("edgetpu", evidence)
     assert found.reason.startswith(f"{MAPPED}: ")
     assert says in found.reason
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from types import MappingProxyType
 
@@ -14,7 +15,11 @@ from tiny_models import OperatorSpec, TensorSpec
 
 from edgeinfer.errors import DamagedModelError, EdgeInferError, UnsupportedOpError
 from edgeinfer.model.check import check
-from edgeinfer.model.ops import Ceilings, ceilings
+from edgeinfer.model.metadata import read
+from edgeinfer.model.op_rules import RULES
+from edgeinfer.model.ops import BUILTINS, Ceilings, ceilings
+from edgeinfer.model.schema import parse
+from edgeinfer.model.summary import summarize
 
 LITERT = ceilings("litert")
 TFLITE = ceilings("tflite-runtime")
@@ -371,3 +376,40 @@ def test_damage_is_refused_by_an_error_of_ours_or_passes(name: str, changes: lis
         data[place % len(data)] = value
     with suppress(EdgeInferError):
         check(bytes(data), TFLITE)
+
+
+class TestOpsWithoutTensors:
+    @pytest.mark.parametrize("op", ["CALL_ONCE", "UNPACK", "IF", "WHILE"])
+    def test_an_op_that_makes_nothing_is_no_damage(self, op: str) -> None:
+        # CALL_ONCE stands in every file with variables (READ_VARIABLE, ASSIGN_VARIABLE), and makes nothing.
+        options_type, options = {
+            "CALL_ONCE": (103, {0: Scalar("i", 1)}),
+            "UNPACK": (64, {0: Scalar("i", 0)}),
+            "IF": (92, {0: Scalar("i", 1), 1: Scalar("i", 1)}),
+            "WHILE": (93, {0: Scalar("i", 1), 1: Scalar("i", 1)}),
+        }[op]
+        code = [row[0] for row in BUILTINS].index(op)
+        calls = OperatorSpec(code, () if op == "CALL_ONCE" else (0,), (), options_type, options)
+        data = tiny_models.model(
+            [TensorSpec("x", (1,), "bool")], [calls], inputs=[0], outputs=[0], subgraphs=[tiny_models.EMPTY_SUBGRAPH]
+        )
+        assert check(data, LITERT).main.operators[0].op == op
+        assert [one.op for one in summarize(data).ops] == [op]
+
+    @pytest.mark.parametrize("given", range(5))
+    @pytest.mark.parametrize("made", range(2))
+    def test_any_number_of_tensors_of_any_op_is_answered(self, given: int, made: int) -> None:
+        for code, shape, has_options in product(range(len(BUILTINS)), ((), (2,), (1, 2, 2, 2)), (False, True)):
+            rule = RULES.get(BUILTINS[code][0])
+            options = {place: Scalar("b", 1) for place in range(8)} if has_options and rule is not None else {}
+            tensors = [TensorSpec(f"{place}", shape) for place in range(5)]
+            one = OperatorSpec(
+                code, tuple(range(given)), (4,) * made, rule.options_type if options and rule else 0, options
+            )
+            data = tiny_models.model(tensors, [one], inputs=[0, 1, 2, 3], outputs=[4 * made])
+            with suppress(EdgeInferError):
+                check(data, LITERT)
+            with suppress(EdgeInferError):
+                summarize(data)
+            with suppress(EdgeInferError):
+                read(parse(data))

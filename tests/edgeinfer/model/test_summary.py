@@ -33,7 +33,8 @@ def test_the_classifier_is_counted_by_hand() -> None:
 
 
 def test_the_runtime_version_is_said_to_be_the_converters_claim() -> None:
-    assert "runtime   minimum TFLite runtime 1.14.0 (as the converter wrote it)" in str(summarize(CLASSIFIER)).splitlines()
+    lines = str(summarize(CLASSIFIER)).splitlines()
+    assert "runtime   minimum TFLite runtime 1.14.0 (as the converter wrote it)" in lines
     bare = dataclasses.replace(summarize(CLASSIFIER), min_runtime_version=None)
     assert "runtime   minimum TFLite runtime not stated" in str(bare).splitlines()
 

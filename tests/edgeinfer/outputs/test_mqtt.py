@@ -117,6 +117,65 @@ def test_while_no_frame_comes_the_status_says_why(broker: Any, listener: Any) ->
 
 
 @needs_paho
+def test_a_status_that_cannot_be_said_is_logged_once_and_asked_for_again(
+    broker: Any, listener: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers: list[Any] = [RuntimeError("a race"), KeyError("x"), "no status"]
+
+    def status() -> Status:
+        found = answers.pop(0) if answers else Status(trouble="The camera is lost.")
+        if isinstance(found, Exception):
+            raise found
+        return found  # type: ignore[no-any-return]
+
+    with caplog.at_level(logging.WARNING), Mqtt(f"mqtt://127.0.0.1:{broker.port}/door", status_s=0.1) as output:
+        output.follow(status)
+        listener.next("door/status", state="online", trouble="The camera is lost.")
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [
+        f"The status for the MQTT broker mqtt://127.0.0.1:{broker.port} cannot be said: RuntimeError: a race"
+    ]
+
+
+@needs_paho
+def test_no_online_comes_after_offline_where_a_status_is_slow(
+    broker: Any, listener: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, told, slow = threading.Event(), threading.Event(), threading.Event()
+
+    def status() -> Status:
+        asked.set()
+        assert slow.wait(60)
+        return Status()
+
+    output = Mqtt(f"mqtt://127.0.0.1:{broker.port}/door", status_s=0.1)
+    publish = output._client.publish
+
+    def noted(topic: str, payload: str, **options: Any) -> Any:
+        sent = publish(topic, payload, **options)
+        if "offline" in str(payload):
+            told.set()
+        return sent
+
+    monkeypatch.setattr(output._client, "publish", noted)
+    output.follow(status)
+    assert asked.wait(60)
+    os.kill(broker.process.pid, signal.SIGSTOP)  # so that `close` waits, and the status comes in the midst of it
+    try:
+        closing = threading.Thread(target=output.close)
+        closing.start()
+        assert told.wait(60)
+        slow.set()
+        closing.join()
+    finally:
+        os.kill(broker.process.pid, signal.SIGCONT)
+    listener.all_until_offline("door")
+    Mqtt(f"mqtt://127.0.0.1:{broker.port}/later").close()  # what comes before it was sent before it
+    later = listener.all_until_offline("later")
+    assert [said for topic, said in later if (topic, said.get("state")) == ("door/status", "online")] == []
+
+
+@needs_paho
 def test_frames_can_be_sent_more_rarely(broker: Any, listener: Any, shown: Any) -> None:
     with Mqtt(f"mqtt://127.0.0.1:{broker.port}/door", every_s=3600) as output:
         for number in range(5):

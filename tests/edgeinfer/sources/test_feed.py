@@ -74,6 +74,18 @@ def test_a_driver_that_hangs_while_it_opens_is_given_up_in_time() -> None:
     free.set()
 
 
+def test_the_time_begins_when_opencv_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load() -> None:
+        time.sleep(0.5)  # as it takes seconds on a small device
+
+    monkeypatch.setattr(feed, "opencv", load)
+    way = opened(Script(grey(7)), patience_s=0.3)
+    frame = way.take()
+    assert frame is not None
+    assert number_of(frame.pixels) == 7
+    way.close()
+
+
 def test_a_driver_that_gives_no_first_frame_is_given_up_in_time() -> None:
     script = Script()
     way = opened(script, patience_s=0.1)

@@ -9,8 +9,6 @@ from hypothesis import strategies as st
 from edgeinfer.errors import InputError
 from edgeinfer.runtime.edgetpu.address import EdgeTpuAddress, parse_address
 
-pytestmark = pytest.mark.device
-
 
 # The right column is what the recognized options of the delegate are, as its source lists them.
 @pytest.mark.parametrize(

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from edgeinfer.model.metadata import OutputSpec
 from edgeinfer.runtime.edgetpu.agreement import disagreement
 
-pytestmark = pytest.mark.device
-
 
 def spec(dtype: str = "int8", shape: tuple[int, ...] = (1, 100)) -> OutputSpec:
     return OutputSpec("answer", shape, dtype, scale=0.0 if dtype.startswith("float") else 1 / 256)
@@ -65,16 +63,53 @@ def test_the_ends_of_the_range_do_not_wrap() -> None:
     assert "255 away" in compare(low, high)
 
 
-def test_floats_are_asked_only_whether_they_are_numbers() -> None:
+@pytest.mark.parametrize("count", [1, 2, 19])
+def test_one_value_may_lie_between_sixteen_and_sixty_four_steps_away_however_few_there_are(count: int) -> None:
+    wanted = np.zeros((1, count), np.int8)
+    answer = wanted.copy()
+    answer[0, 0] = 64
+    assert compare(answer, wanted) == ""
+    answer[0, 0] = 65
+    assert "65 away" in compare(answer, wanted)
+    if count > 1:
+        answer[0, :2] = 17
+        assert compare(answer, wanted) != ""
+
+
+def test_floats_are_compared_in_steps_of_the_cpus_own_spread() -> None:
+    wanted = np.linspace(10.0, 20.0, 100, dtype=np.float32)[None]  # a step is 10 / 256
+    assert compare(wanted + np.float32(15 * 10 / 256), wanted) == ""
+    assert "0% of the values" in compare(wanted + np.float32(17 * 10 / 256), wanted)
+    assert "256 away" in compare(np.full_like(wanted, 10.0), wanted)
+
+
+def test_one_float_is_compared_with_its_distance_from_zero() -> None:
+    wanted = np.array([10.0], np.float32)
+    assert compare(np.array([11.0], np.float32), wanted) == ""
+    assert compare(np.array([0.0], np.float32), wanted) != ""
+    assert compare(np.zeros(1, np.float32), np.zeros(1, np.float32)) == ""
+
+
+def test_values_that_are_no_numbers_are_an_error_where_the_cpu_has_numbers() -> None:
     wanted = np.zeros((1, 4), np.float32)
-    assert compare(wanted + 7, wanted) == ""
     assert "no numbers" in compare(np.full((1, 4), np.nan, np.float32), wanted)
     assert compare(np.full((1, 4), np.inf, np.float32), np.full((1, 4), np.inf, np.float32)) == ""
 
 
-def test_classes_of_pixels_may_differ() -> None:
-    whole = OutputSpec("classes", (1, 4), "int64")
-    assert disagreement([np.zeros((1, 4), np.int64)], [np.ones((1, 4), np.int64)], [whole]) == ""
+def test_nine_in_ten_classes_of_pixels_must_be_equal() -> None:
+    whole = OutputSpec("classes", (1, 100), "int64")
+    wanted = np.zeros((1, 100), np.int64)
+    answer = wanted.copy()
+    answer[0, :10] = 7
+    assert disagreement([answer], [wanted], [whole]) == ""
+    answer[0, 10] = 7
+    assert "89% of the values are those of the CPU" in disagreement([answer], [wanted], [whole])
+
+
+def test_an_output_that_is_not_compared_must_still_be_numbers() -> None:
+    wanted = np.zeros((1, 4), np.float32)
+    assert disagreement([wanted + 7], [wanted], [spec("float32")], [False]) == ""
+    assert "no numbers" in disagreement([wanted * np.nan], [wanted], [spec("float32")], [False])
 
 
 def test_the_output_that_differs_is_named() -> None:

@@ -15,8 +15,6 @@ from edgeinfer.runtime.edgetpu.diagnosis import Asked, diagnose
 from edgeinfer.runtime.edgetpu.library import ListedDevice
 from edgeinfer.runtime.engines import Engine
 
-pytestmark = pytest.mark.device
-
 LIBRARY = "libedgetpu.so.1"
 ENGINE = Engine("tflite-runtime", "2.14.0", verifies=False)
 USB, PCI = ListedDevice("usb", "/sys/bus/usb/devices/2-1"), ListedDevice("pci", "/dev/apex_0")

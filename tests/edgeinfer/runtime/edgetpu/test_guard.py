@@ -179,7 +179,17 @@ def test_the_twin_answers_where_the_device_fails_for_good(
     assert says in warning.message
 
 
-def test_views_show_the_twins_tensors_once_it_answers(device: Open) -> None:
+def test_views_that_are_held_over_a_take_over_show_the_twins_answers(device: Open) -> None:
+    with device("fail@2+", twin=True, restarts=0) as runtime:
+        given, answer = runtime.input_view(), runtime.tensors.view(0)
+        for stored in (27, -28):  # int8, zero point -128
+            given[...] = stored
+            runtime.invoke()
+            assert answer.tolist() == [[stored] * 3]
+        assert runtime.faults.fallback_frames == 2
+
+
+def test_views_that_are_taken_anew_show_the_twins_answers(device: Open) -> None:
     with device("fail@2+", twin=True, restarts=0) as runtime:
         runtime.input_view()[...] = 27  # int8, zero point -128: (27 + 128) / 255
         runtime.invoke()
@@ -234,6 +244,23 @@ def test_no_check_while_it_runs_where_none_is_wanted(device: Open) -> None:
         assert runtime.faults.checks == 1
 
 
+def test_a_process_that_answers_wrongly_after_a_crash_is_found_at_its_start(device: Open) -> None:
+    # Runs: 1 check, 2 frame, 3 a crash, then all that a new process answers is wrong.
+    with device("segv@3;wrong@4+", twin=True, check_every=0, restarts=2) as runtime:
+        assert is_right(runtime, 0.25)
+        assert is_right(runtime, 0.75)  # its input has survived the check
+        assert runtime.on_fallback
+        assert dict(runtime.faults.kinds) == {"crash": 1, "wrong": 2}
+
+
+def test_a_new_process_is_checked_once_and_then_runs_the_frame_that_has_failed(device: Open) -> None:
+    with device("segv@2", twin=True, check_every=0) as runtime:
+        assert is_right(runtime, 0.75)
+        assert is_right(runtime, 0.25)
+        assert runtime.faults.checks == 2
+        assert not runtime.on_fallback
+
+
 # --- its end --------------------------------------------------------------------------------------
 
 
@@ -280,6 +307,21 @@ def test_without_a_process_of_its_own_a_failure_is_not_tried_again(device: Open)
             runtime(picture(0.5))
         assert caught.value.received == "no bus"
         assert is_right(runtime)
+
+
+@pytest.mark.parametrize("twin", [False, True])
+def test_without_a_process_of_its_own_closing_lets_go_of_the_device(
+    device: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, twin: bool
+) -> None:
+    monkeypatch.setenv("STANDIN_LOG", str(tmp_path / "log"))
+    runtime = device(twin=twin, isolate=False)
+    assert is_right(runtime)
+    before = (tmp_path / "log").read_text().count("destroy")  # by the trial in a child
+    runtime.close()
+    assert (tmp_path / "log").read_text().count("destroy") == before + 1
+    assert np.allclose(runtime.tensors["answer"], 0.5, atol=1 / 255)  # what was answered can still be read
+    with pytest.raises(DeviceError, match="closed"):
+        runtime(picture(0.5))
 
 
 def test_without_a_process_of_its_own_the_twin_takes_over_as_well(device: Open) -> None:

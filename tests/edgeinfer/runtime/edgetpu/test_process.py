@@ -6,13 +6,16 @@ is in `test_guard.py`.
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +24,10 @@ import tiny_models
 from edgetpu_standin import edgetpu_pair
 from tiny_flatbuffer import Scalar
 
-from edgeinfer.errors import DeviceError, InputFileError, MissingDependencyError, UnsupportedOpError
-from edgeinfer.runtime.edgetpu.process import FrameError, IsolatedInterpreter
+from edgeinfer.errors import DeviceError, EdgeInferError, InputFileError, MissingDependencyError, UnsupportedOpError
+from edgeinfer.runtime.edgetpu import handover, process
+from edgeinfer.runtime.edgetpu.failure import CallerError, FrameError
+from edgeinfer.runtime.edgetpu.process import IsolatedInterpreter
 from edgeinfer.runtime.edgetpu.worker import Job, SharedTensor, places
 from edgeinfer.runtime.engines import find_engine
 
@@ -201,6 +206,18 @@ def test_a_file_that_is_overwritten_with_other_tensors_is_refused(tmp_path: Path
             interpreter.start()
 
 
+def test_a_file_that_is_overwritten_with_other_weights_is_not_run_unchecked(tmp_path: Path) -> None:
+    path, data = tmp_path / "m.tflite", tiny_models.dense()
+    path.write_bytes(data)
+    with IsolatedInterpreter(path, job(), deadline_s=60, first_deadline_s=60) as interpreter:
+        interpreter.start()  # as it was
+        one, two = np.float32(1).tobytes(), np.float32(2).tobytes()
+        path.write_bytes(data.replace(one, two))  # of the same size, with the same tensors
+        with pytest.raises(DeviceError, match="overwritten") as caught:
+            interpreter.start()
+    assert str(path) in caught.value.received
+
+
 def test_a_frame_whose_caller_was_interrupted_does_not_answer_the_next(dense: IsolatedInterpreter) -> None:
     answer(dense)
     os.kill(dense.pid, signal.SIGSTOP)  # type: ignore[arg-type]
@@ -243,6 +260,81 @@ def test_a_module_in_the_current_folder_is_not_imported(tmp_path: Path, monkeypa
         assert answer(interpreter) == [6.0, 12.0]
 
 
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_loads_that_fail_give_their_descriptors_back_at_once(tmp_path: Path) -> None:
+    broken = tmp_path / "m.tflite"
+    broken.write_bytes(b"no model")
+    kept = []  # as a program does that collects its errors: their frames hold the interpreter
+    before = None
+    for source in (broken, b"no model") * 3:
+        with pytest.raises(EdgeInferError) as caught:
+            IsolatedInterpreter(source, job(), deadline_s=60, first_deadline_s=60)
+        kept.append(caught.value)
+        before = before or descriptors()  # what Python itself opens once is open now
+    assert descriptors() == before
+
+
+def test_where_there_is_no_memory_the_file_is_closed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "m.tflite"
+    path.write_bytes(tiny_models.dense())
+
+    def refuse(name: str) -> int:
+        raise DeviceError("There is no memory.")
+
+    monkeypatch.setattr(process, "nameless", refuse)
+    before = descriptors()
+    with pytest.raises(DeviceError):
+        IsolatedInterpreter(path, job(), deadline_s=60, first_deadline_s=60)
+    assert descriptors() == before
+
+
+def test_a_program_without_descriptors_left_is_told_so() -> None:
+    import resource
+
+    open_dense().close()  # what is imported once
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(one.name) for one in Path("/proc/self/fd").iterdir())
+    held = [os.dup(2) for _ in range(highest + 1 - descriptors())]  # no gaps below the limit
+    said = []
+    try:
+        for room in range(10):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1 + room, hard))
+            try:
+                open_dense().close()
+            except DeviceError as error:
+                said.append(error)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for one in held:
+            os.close(one)
+    assert said
+    assert all("ulimit -n" in one.next_step for one in said)
+    assert descriptors() <= highest + 1
+
+
+def no_such_call(*_: object) -> int:
+    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+
+@pytest.mark.parametrize("folder", ["/dev/shm", "/no/such/folder"])
+@pytest.mark.parametrize("lacks", ["the system", "Python"])
+def test_without_memfd_create_a_file_without_a_name_takes_its_place(
+    lacks: str, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if lacks == "Python":
+        monkeypatch.delattr(os, "memfd_create")
+    else:
+        monkeypatch.setattr(os, "memfd_create", no_such_call)
+    monkeypatch.setattr(handover, "_SHARED_MEMORY", folder)
+    with open_dense() as interpreter:
+        assert answer(interpreter) == [6.0, 12.0]
+        interpreter.start()
+        assert answer(interpreter, 2.0) == [12.0, 24.0]
+
+
 # --- its end --------------------------------------------------------------------------------------
 
 
@@ -276,14 +368,110 @@ def test_the_process_ends_when_nobody_holds_the_interpreter() -> None:
 
 def test_descriptors_are_given_back() -> None:
     open_dense().close()  # what Python itself opens once
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    before = descriptors()
     for _ in range(3):
         open_dense().close()
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert descriptors() == before
+
+
+def seconds(step: Callable[[], object]) -> float:
+    began = time.monotonic()
+    step()
+    return time.monotonic() - began
+
+
+def test_a_process_that_stands_still_is_not_waited_for_at_the_end() -> None:
+    interpreter = open_dense()
+    pid = interpreter.pid
+    os.kill(pid, signal.SIGSTOP)  # type: ignore[arg-type]
+    assert seconds(interpreter.close) < 4  # 1 s, and what a busy machine adds
+    assert not is_there(pid)
+
+
+def test_a_load_that_is_interrupted_is_not_waited_for(standin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STANDIN_CREATE", "hang")
+    previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+
+    def load() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            IsolatedInterpreter(tiny_models.dense(), job(library=str(standin)), deadline_s=60, first_deadline_s=60)
+
+    try:
+        assert seconds(load) < 4  # 0.3 s and 0.5 s, and what a busy machine adds
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+
+
+# --- two threads ----------------------------------------------------------------------------------
+
+
+class Hanging:
+    """A model whose frame hangs in its library, run by a thread."""
+
+    def __init__(self, library: Path, folder: Path) -> None:
+        self.interpreter = IsolatedInterpreter(
+            edgetpu_pair(folder).compiled, job(library=str(library)), deadline_s=60, first_deadline_s=60
+        )
+        self.error: BaseException | None = None
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+        while "invoke 1" not in (folder / "log").read_text():
+            select.select([], [], [], 0.01)
+
+    def _run(self) -> None:
+        try:
+            self.interpreter.invoke()
+        except BaseException as error:
+            self.error = error
+
+
+@pytest.fixture
+def hanging(standin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hanging]:
+    monkeypatch.setenv("STANDIN_INVOKE", "hang@1")
+    monkeypatch.setenv("STANDIN_LOG", str(tmp_path / "log"))
+    made = Hanging(standin, tmp_path)
+    yield made
+    made.interpreter.close()
+    made.thread.join(60)
+
+
+def test_a_second_thread_is_refused_at_once(hanging: Hanging) -> None:
+    pid = hanging.interpreter.pid
+    for step in (hanging.interpreter.invoke, hanging.interpreter.start, hanging.interpreter.stop):
+        with pytest.raises(CallerError, match="two threads"):
+            step()
+    assert (hanging.interpreter.pid, hanging.thread.is_alive()) == (pid, True)
+
+
+def test_close_ends_a_frame_that_hangs_in_another_thread(hanging: Hanging) -> None:
+    pid = hanging.interpreter.pid
+    assert seconds(hanging.interpreter.close) < 4  # 0.5 s, and what a busy machine adds
+    hanging.thread.join(60)
+    assert not is_there(pid)
+    assert isinstance(hanging.error, CallerError)
+    assert "closed" in str(hanging.error)
+
+
+def test_a_signal_handler_may_close_the_model_whose_frame_it_interrupts() -> None:
+    interpreter = open_dense()
+    answer(interpreter)
+    os.kill(interpreter.pid, signal.SIGSTOP)  # type: ignore[arg-type]
+    previous = signal.signal(signal.SIGALRM, lambda *_: interpreter.close())
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    try:
+        with pytest.raises(CallerError, match="closed"):
+            interpreter.invoke()
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    assert interpreter.pid is None
+
+
+# --- its parent's end, and its forks --------------------------------------------------------------
 
 
 PARENT = """
-import os, signal, sys, time
+import ctypes, os, signal, sys
 sys.path[:0] = {path!r}
 import tiny_models
 from edgeinfer.runtime.edgetpu.process import IsolatedInterpreter
@@ -350,3 +538,116 @@ def test_nothing_is_left_in_shared_memory(dense: IsolatedInterpreter) -> None:
         dense.invoke()
     dense.close()
     assert set(Path("/dev/shm").iterdir()) <= before
+
+
+def rest(child: subprocess.Popen[str]) -> list[str]:
+    """The lines that a parent still prints. Not `communicate`: it leaves out what was read ahead."""
+    lines = child.stdout.read().splitlines()  # type: ignore[union-attr]
+    child.communicate(timeout=60)
+    assert child.returncode == 0
+    return lines
+
+
+def test_a_fork_is_told_to_open_the_model_anew() -> None:
+    child, pid = parent(
+        """
+index = interpreter.get_input_details()[0]["index"]
+view = interpreter.tensor(index)
+fork = os.fork()
+if fork == 0:
+    runs = [interpreter.invoke, interpreter.start, interpreter.stop]
+    for step in [*runs, lambda: interpreter.get_tensor(index), interpreter.tensor(index), view]:
+        try:
+            step()
+        except RuntimeError as error:
+            print(type(error).__name__, error.message, error.next_step, flush=True)
+    os._exit(0)
+os.waitpid(fork, 0)
+interpreter.invoke()
+print(interpreter.pid)
+"""
+    )
+    *said, after = rest(child)
+    assert len(said) == 6
+    (line,) = set(said)
+    assert line.startswith("CallerError The model was opened before this process was forked")
+    assert "Open it anew in the process that uses it" in line
+    assert after == str(pid)
+
+
+@pytest.mark.parametrize("fork", ["os.fork()", "ctypes.PyDLL(None).fork()"], ids=["Python", "a library"])
+def test_a_fork_that_closes_or_ends_leaves_the_model_to_its_parent(fork: str) -> None:
+    child, pid = parent(
+        f"""
+def forget():
+    global interpreter
+    del interpreter
+for then in (interpreter.close, sys.exit, forget):
+    fork = {fork}
+    if fork == 0:
+        then()
+        os._exit(0)
+    os.waitpid(fork, 0)
+    index = interpreter.get_input_details()[0]["index"]
+    interpreter.tensor(index)()[...] = 1.0
+    interpreter.invoke()
+    print(interpreter.get_tensor(interpreter.get_output_details()[0]["index"]).tolist(), interpreter.pid)
+    sys.stdout.flush()
+"""
+    )
+    assert rest(child) == [f"[[6.0, 12.0]] {pid}"] * 3
+
+
+@pytest.mark.parametrize("fork", ["os.fork()", "ctypes.PyDLL(None).fork()"], ids=["Python", "a library"])
+def test_close_is_in_good_order_while_a_fork_lives(
+    fork: str, standin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STANDIN_LOG", str(tmp_path / "log"))
+    child, _ = parent(
+        f"""
+fork = {fork}
+if fork == 0:
+    ctypes.PyDLL(None).pause()
+interpreter.close()
+os.kill(fork, signal.SIGKILL)
+""",
+        model=edgetpu_pair(tmp_path).compiled,
+        library=standin,
+    )
+    rest(child)
+    assert "destroy" in (tmp_path / "log").read_text()  # SIGKILL leaves no time for it
+
+
+def test_the_process_ends_with_its_parent_while_a_fork_lives() -> None:
+    child, pid = parent(
+        """
+fork = os.fork()
+if fork == 0:
+    ctypes.PyDLL(None).pause()
+print(fork, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    )
+    fork = int(child.stdout.readline())  # type: ignore[union-attr]
+    try:
+        assert gone(pid)
+        assert is_there(fork)
+    finally:
+        os.kill(fork, signal.SIGKILL)
+        child.communicate(timeout=60)
+
+
+def test_a_program_that_ignores_sigchld_does_not_learn_how_the_process_ended() -> None:
+    child, _ = parent(
+        """
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+os.kill(interpreter.pid, signal.SIGSEGV)
+try:
+    interpreter.invoke()
+except RuntimeError as error:
+    print(error.kind, error.received)
+interpreter.invoke()
+interpreter.close()
+"""
+    )
+    assert rest(child) == ["crash how is not known, since this program ignores SIGCHLD"]

@@ -5,7 +5,14 @@ The devices are those of the stand-in (`edgetpu_standin`); that it is faster on 
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import threading
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +26,8 @@ from edgeinfer.runtime.edgetpu.segments import Segments
 from edgeinfer.runtime.edgetpu.settings import EdgeTpuOptions
 
 pytestmark = pytest.mark.device
+
+ROOT = Path(__file__).resolve().parents[4]
 
 TWO = "usb:/sys/bus/usb/devices/2-1,usb:/sys/bus/usb/devices/2-2"
 
@@ -143,6 +152,129 @@ def test_a_device_that_fails_ends_the_run_with_its_error_after_the_answers_befor
             answers.extend(segments.run(map(stored, range(10))))
     assert caught.value.received == "bus error"
     assert [int((found["answer"][0, 0] * 255).round()) for found in answers] == [30, 31]
+
+
+def test_nothing_behind_a_frame_that_failed_is_tried(
+    paths: tuple[Path, Path], options: EdgeTpuOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STANDIN_INVOKE", "fail@1+:bus error")
+    monkeypatch.setenv("STANDIN_COUNT", str(tmp_path / "count"))
+    taken = []
+
+    def frames() -> Iterator[np.ndarray]:
+        for number in range(100):
+            taken.append(number)
+            yield stored(number)
+
+    options = replace(options, restarts=1)
+    with (
+        Segments(paths, devices=("edgetpu:0", "edgetpu:1"), edgetpu=options, in_flight=50) as segments,
+        pytest.raises(DeviceError, match="did not run the model"),
+    ):
+        list(segments.run(frames()))
+    assert (tmp_path / "count").stat().st_size == 2  # the first frame and its second try
+    assert len(taken) <= 51
+
+
+def test_a_run_that_is_broken_off_tries_nothing_more(
+    paths: tuple[Path, Path], options: EdgeTpuOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STANDIN_SLOW_MS", "700")
+    monkeypatch.setenv("STANDIN_COUNT", str(tmp_path / "count"))
+    with Segments(paths, devices=("edgetpu:0", "edgetpu:1"), edgetpu=options, in_flight=10) as segments:
+        answers = segments.run(map(stored, range(10)))
+        next(answers)
+        answers.close()  # what `break` in a loop does, and an error or Ctrl-C
+        # One frame has passed both segments, and the next two are with them: not all ten, which are 20 runs.
+        assert (tmp_path / "count").stat().st_size <= 10
+        monkeypatch.setenv("STANDIN_SLOW_MS", "0")
+        assert (segments(stored(1))["answer"] * 255).round().tolist() == [[31.0] * 4]
+
+
+def test_ctrl_c_does_not_wait_for_a_device_that_hangs(
+    paths: tuple[Path, Path], options: EdgeTpuOptions, tmp_path: Path
+) -> None:
+    code = """
+import sys, threading
+import numpy as np
+from edgeinfer.runtime.edgetpu.segments import Segments
+from edgeinfer.runtime.edgetpu.settings import EdgeTpuOptions
+def frames():
+    yield np.zeros((1, 4), np.float32)
+    print("one is on the way", flush=True)
+    threading.Event().wait()
+options = EdgeTpuOptions(library=sys.argv[3], first_deadline_s=300.0)
+with Segments(sys.argv[1:3], devices=("edgetpu:0", "edgetpu:1"), edgetpu=options) as segments:
+    list(segments.run(frames()))
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, paths), str(options.library)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "STANDIN_INVOKE": "hang@1+"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "one is on the way\n"
+            child.send_signal(signal.SIGINT)
+            _, err = child.communicate(timeout=60)
+        finally:
+            child.kill()
+    assert err.splitlines()[-1] == "KeyboardInterrupt"
+
+
+def test_a_second_run_is_refused_until_the_first_has_ended(paths: tuple[Path, Path], options: EdgeTpuOptions) -> None:
+    with Segments(paths, devices=("edgetpu:0", "edgetpu:1"), edgetpu=options) as segments:
+        first = segments.run(map(stored, range(10)))
+        assert (next(first)["answer"] * 255).round().tolist() == [[30.0] * 4]
+        with pytest.raises(InputError, match="one run at a time"):
+            next(segments.run([stored(100)]))
+        with pytest.raises(InputError, match="one run at a time"):
+            segments(stored(100))
+        rest = [int((found["answer"][0, 0] * 255).round()) for found in first]
+        assert rest == [number + 30 for number in range(1, 10)]
+        assert (segments(stored(100))["answer"] * 255).round().tolist() == [[130.0] * 4]
+
+
+def test_two_threads_at_once_get_their_own_answers_or_are_refused(
+    paths: tuple[Path, Path], options: EdgeTpuOptions
+) -> None:
+    problems: list[str] = []
+    with Segments(paths, devices=("edgetpu:0", "edgetpu:1"), edgetpu=options) as segments:
+
+        def call(number: int) -> None:
+            for _ in range(50):
+                try:
+                    found = int((segments(stored(number))["answer"][0, 0] * 255).round())
+                except InputError:
+                    continue
+                except Exception as error:  # whatever it is, it is none of what was promised
+                    problems.append(repr(error))
+                else:
+                    if found != number + 30:
+                        problems.append(f"{found} for {number}")
+
+        threads = [threading.Thread(target=call, args=(number,)) for number in (0, 50, 100)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert problems == []
+
+
+def test_a_run_whose_segments_are_closed_ends_with_an_error_of_ours(
+    paths: tuple[Path, Path], options: EdgeTpuOptions
+) -> None:
+    for in_flight in (1, 4):
+        segments = Segments(paths, devices=("edgetpu:0", "edgetpu:1"), edgetpu=options, in_flight=in_flight)
+        answers = segments.run(map(stored, range(100)))
+        next(answers)
+        segments.close()
+        with pytest.raises(DeviceError):
+            list(answers)
+        with pytest.raises(DeviceError, match="closed"):
+            segments(stored(0))
 
 
 @pytest.mark.clock

@@ -264,6 +264,13 @@ def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
+@pytest.fixture
+def settled() -> None:
+    """Let go of what the tests before have left, so that nothing of it goes while descriptors are counted."""
+    gc.collect()
+
+
+@pytest.mark.usefixtures("settled")
 def test_loads_that_fail_give_their_descriptors_back_at_once(tmp_path: Path) -> None:
     broken = tmp_path / "m.tflite"
     broken.write_bytes(b"no model")
@@ -277,6 +284,7 @@ def test_loads_that_fail_give_their_descriptors_back_at_once(tmp_path: Path) -> 
     assert descriptors() == before
 
 
+@pytest.mark.usefixtures("settled")
 def test_where_there_is_no_memory_the_file_is_closed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "m.tflite"
     path.write_bytes(tiny_models.dense())
@@ -291,6 +299,7 @@ def test_where_there_is_no_memory_the_file_is_closed_again(tmp_path: Path, monke
     assert descriptors() == before
 
 
+@pytest.mark.usefixtures("settled")
 def test_a_program_without_descriptors_left_is_told_so() -> None:
     import resource
 
@@ -366,6 +375,7 @@ def test_the_process_ends_when_nobody_holds_the_interpreter() -> None:
         gc.enable()
 
 
+@pytest.mark.usefixtures("settled")
 def test_descriptors_are_given_back() -> None:
     open_dense().close()  # what Python itself opens once
     before = descriptors()

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from converters.edgetpu.compiler import COMPILED_SUFFIX
 from converters.recipe import Recipe
 from converters.report import Report
-from edgeinfer.errors import InputError, OutputError
-from edgeinfer.files import write_whole
+from edgeinfer.errors import InputError
+from edgeinfer.files import write_together, write_whole
 from edgeinfer.model.metadata import ModelMetadata
 
 if TYPE_CHECKING:
     from converters.edgetpu.compiler import Compilation
 
-__all__ = ["COMPILED_SUFFIX", "Conversion", "check_name"]
-
-# What Google's compiler appends to the name; a file is called so only if it is compiled.
-COMPILED_SUFFIX = "_edgetpu"
+__all__ = ["Conversion", "check_name"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,40 +66,12 @@ class Conversion:
                     place.name,
                 )
             return (place,)
-        files = {
-            place: self.tflite,
-            beside: self.compiled.data,
-            beside.with_suffix(".log"): self.compiled.text.encode(),
-            beside.with_suffix(".json"): json.dumps(self.compiled.to_json(), indent=1).encode() + b"\n",
-        }
-        _write_together(files)
+        files = {place: self.tflite, **self.compiled.files(beside)}
+        write_together(files)
         return tuple(files)
 
     def __repr__(self) -> str:
         return f"Conversion({self.metadata.name}, {len(self.tflite)} bytes, {self.report.scheme})"
-
-
-def _write_together(files: dict[Path, bytes]) -> None:
-    """Write several files: each under another name first, so that whatever refuses does so before one is replaced.
-
-    Raises:
-        OutputError: One of them cannot be written.
-    """
-    waiting = {path: path.with_name(f".{path.name[:40]}.{os.urandom(8).hex()}.new") for path in files}
-    try:
-        for path, data in files.items():
-            if path.is_dir():
-                raise OutputError("A file is needed, not a folder.", received=f"`{path}`")
-            write_whole(waiting[path], data)
-        for path, written in waiting.items():
-            written.replace(path)
-    except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        raise OutputError(f"The files cannot be written: {error.strerror or error}.", received=f"`{path}`") from error
-    finally:
-        for written in waiting.values():
-            written.unlink(missing_ok=True)
 
 
 def check_name(path: Path) -> None:

@@ -25,7 +25,7 @@ from edgeinfer.model_options import (
 if TYPE_CHECKING:
     from edgeinfer.runtime.runtime import Runtime
 
-# Fewer pictures than this are answered before OpenCV would be loaded.
+# With fewer pictures than this OpenCV is not loaded. A choice: what it gains a picture depends on size and machine.
 _MANY_PICTURES = 4
 # For `evaluate`: a mean average precision needs the unsure boxes too, unlike a person who looks at them.
 _LEAST_CONFIDENCE = 0.001

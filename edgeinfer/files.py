@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -104,6 +105,32 @@ def write_whole(path: str | Path, data: bytes) -> None:
             raise
         reason = getattr(error, "strerror", None) or str(error)
         raise OutputError(f"The file cannot be written: {reason}.", received=f"`{place}`") from error
+
+
+def write_together(files: Mapping[Path, bytes]) -> None:
+    """Write several files: each under another name first, so that whatever refuses does so before one is replaced.
+
+    Args:
+        files: The content by place.
+
+    Raises:
+        OutputError: One of them cannot be written.
+    """
+    waiting = {path: path.with_name(f".{path.name[:40]}.{os.urandom(8).hex()}.new") for path in files}
+    try:
+        for path, data in files.items():
+            if path.is_dir():
+                raise OutputError("A file is needed, not a folder.", received=f"`{path}`")
+            write_whole(waiting[path], data)
+        for path, written in waiting.items():
+            written.replace(path)
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise OutputError(f"The files cannot be written: {error.strerror or error}.", received=f"`{path}`") from error
+    finally:
+        for written in waiting.values():
+            written.unlink(missing_ok=True)
 
 
 def _write_and_move(target: Path, data: bytes) -> None:

@@ -1,9 +1,10 @@
-"""Dataclasses with slots whose methods are shared instead of generated: a class costs a tenth to make.
+"""Dataclasses with slots whose methods are shared instead of generated.
 
 `dataclasses.dataclass` writes the source of up to ten methods for each class and compiles it: 2.9 million instructions
-a class on an arm64 processor, and a command that answers one picture makes thirty of them, a fifth of its start
-(`benchmarks/pi_instructions.py`). Here the methods are written once and read the class's list of fields. To a type
-checker, and to `dataclasses.fields`, `replace`, `asdict` and `inspect.signature`, it is the same thing.
+for a class of six fields on an emulated arm64 processor (Python 3.13), against 0.17 million here, and a command that
+answers one picture makes thirty of them, an eighth of its start before. Here the methods are written once and read the
+class's list of fields. To a type checker, and to `dataclasses.fields`, `replace`, `asdict` and `inspect.signature`, it
+is the same thing.
 """
 
 from __future__ import annotations

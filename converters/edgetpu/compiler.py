@@ -22,11 +22,11 @@ from converters.edgetpu.check import Prediction, predict
 from converters.edgetpu.log import CompilerLog, compare, parse_log
 from converters.errors import ConversionError
 from edgeinfer.errors import InputError, MissingDependencyError
-from edgeinfer.files import read_bytes, write_whole
+from edgeinfer.files import read_bytes, write_together
 from edgeinfer.model.payload import Payload, is_compiled, payloads
 from edgeinfer.model.schema import parse
 
-__all__ = ["Compilation", "compile_bytes", "compile_file", "compiler_command", "find_compiler"]
+__all__ = ["COMPILED_SUFFIX", "Compilation", "compile_bytes", "compile_file", "compiler_command", "find_compiler"]
 
 COMPILER = "edgetpu_compiler"
 # The compiler's own limit is the same, and its own report of it says more; it gets some seconds to write that.
@@ -34,7 +34,8 @@ TIMEOUT_S = 180.0
 _GRACE_S = 10.0
 # Version of the latest public runtime. A lower one makes a file that older devices take and that may map fewer ops.
 RUNTIME = 14
-_SUFFIX = "_edgetpu"
+# What the compiler appends to the name; a file is called so only if it is compiled.
+COMPILED_SUFFIX = "_edgetpu"
 _INSTALL = (
     "Add Coral's apt repository (https://coral.ai/docs/edgetpu/compiler/ has the line), "
     "then `sudo apt-get install edgetpu-compiler`"
@@ -62,6 +63,14 @@ class Compilation:
     differences: tuple[str, ...]
     payloads: tuple[Payload, ...] = field(repr=False)
     path: Path | None = None
+
+    def files(self, place: Path) -> dict[Path, bytes]:
+        """Return what is written for a compiled file at `place`: itself, its log, and what was predicted."""
+        return {
+            place: self.data,
+            place.with_suffix(".log"): self.text.encode(),
+            place.with_suffix(".json"): json.dumps(self.to_json(), indent=1).encode() + b"\n",
+        }
 
     def to_json(self) -> dict[str, object]:
         """Return prediction, log and their difference, as they are stored beside the compiled file."""
@@ -112,11 +121,8 @@ def compile_file(path: str | Path, *, runtime: int = RUNTIME, timeout_s: float =
     """
     place = Path(path)
     done = compile_bytes(read_bytes(place), name=place.name, runtime=runtime, timeout_s=timeout_s)
-    target = place.with_name(f"{place.stem}{_SUFFIX}.tflite")
-    write_whole(target.with_suffix(".log"), done.text.encode())
-    write_whole(target.with_suffix(".json"), json.dumps(done.to_json(), indent=1).encode() + b"\n")
-    # Last, so that where it stands its log stands beside it.
-    write_whole(target, done.data)
+    target = place.with_name(f"{place.stem}{COMPILED_SUFFIX}.tflite")
+    write_together(done.files(target))
     return Compilation(done.data, done.text, done.log, done.prediction, done.differences, done.payloads, target)
 
 
@@ -149,7 +155,7 @@ def compile_bytes(
         source.write_bytes(tflite)
         text = _run(compiler, source, runtime, timeout_s)
         log = parse_log(text)
-        written = source.with_name(f"{source.stem}{_SUFFIX}.tflite")
+        written = source.with_name(f"{source.stem}{COMPILED_SUFFIX}.tflite")
         data = written.read_bytes() if written.is_file() else b""
     if log.failure or not data:
         raise _failed(name, log.failure or _last_line(text) or "it wrote no file", prediction)
@@ -184,7 +190,7 @@ def _run(compiler: Path, source: Path, runtime: int, timeout_s: float) -> str:
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
     text = said.decode(errors="replace").replace(f"{source.parent}/", "")
-    report = source.with_name(f"{source.stem}{_SUFFIX}.log")
+    report = source.with_name(f"{source.stem}{COMPILED_SUFFIX}.log")
     if not parse_log(text).table and report.is_file():
         text = f"{text.rstrip()}\n\n{report.read_text(errors='replace')}"
     return text if process.returncode >= 0 else f"{text.rstrip()}\n{COMPILER} ended by signal {-process.returncode}\n"

@@ -51,8 +51,8 @@ def opencv() -> ModuleType | None:
 def opencv_left_out() -> Iterator[None]:
     """Let Pillow and NumPy do all, unless OpenCV is loaded already: for who answers a picture or two and ends.
 
-    Loading OpenCV takes 56 million instructions (5.0, from the wheel) to 1950 million (4.6, Debian's), on an arm64
-    processor: as much as some twenty resized pictures and more.
+    Loading OpenCV takes 56 million instructions (5.0, from the wheel) to 1,400 million (4.6, Debian's) on an emulated
+    arm64 processor.
     """
     global _left_out
     if "cv2" in sys.modules:

@@ -7,7 +7,7 @@ import pytest
 
 from edgeinfer import files
 from edgeinfer.errors import InputError, InputFileError, OutputError
-from edgeinfer.files import read_bytes, sha256, write_whole
+from edgeinfer.files import read_bytes, sha256, write_together, write_whole
 
 
 def test_a_file_is_read_whole(tmp_path: Path) -> None:
@@ -165,3 +165,23 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(InputFileError, match="not a pipe"):
         read_bytes(tmp_path / "pipe")
+
+
+def test_several_files_are_written_each_whole(tmp_path: Path) -> None:
+    write_together({tmp_path / "a": b"one", tmp_path / "b": b"two"})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"one", "b": b"two"}
+
+
+def test_where_one_of_several_cannot_be_written_none_is(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"before")
+    (tmp_path / "b").mkdir()
+    with pytest.raises(OutputError, match="not a folder"):
+        write_together({tmp_path / "a": b"after", tmp_path / "b": b"two"})
+    assert (tmp_path / "a").read_bytes() == b"before"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_several_files_for_a_folder_that_is_not_there_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="folder"):
+        write_together({tmp_path / "a": b"one", tmp_path / "gone" / "b": b"two"})
+    assert not list(tmp_path.iterdir())

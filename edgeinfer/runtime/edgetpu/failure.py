@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from edgeinfer.errors import DeviceError
@@ -37,6 +38,15 @@ def failure(kind: Failure, message: str, *, received: str, next_step: str) -> Fr
 def closed_error() -> CallerError:
     """Return what is said of a model that was closed, before a frame or during it."""
     return CallerError("The model is closed.", next_step="Open it again: `Runtime(...)`.")
+
+
+def one_shape_error(index: int, size: Sequence[int]) -> DeviceError:
+    """Return what is said to who asks a compiled model, or its twin, for another shape of an input."""
+    return DeviceError(
+        "A model that was compiled for an Edge TPU has one shape.",
+        received=f"{tuple(size)} for tensor {index}",
+        next_step="Run it once for each sample.",
+    )
 
 
 def delegate_words(said: str) -> str:

@@ -17,7 +17,15 @@ from numpy.typing import NDArray
 
 from edgeinfer.errors import DeviceError, EdgeInferError
 from edgeinfer.frozen import dataclass, field
-from edgeinfer.runtime.edgetpu.failure import CallerError, Failure, FrameError, closed_error, delegate_words, failure
+from edgeinfer.runtime.edgetpu.failure import (
+    CallerError,
+    Failure,
+    FrameError,
+    closed_error,
+    delegate_words,
+    failure,
+    one_shape_error,
+)
 from edgeinfer.runtime.edgetpu.known_input import KnownInput
 from edgeinfer.runtime.edgetpu.settings import EdgeTpuOptions
 from edgeinfer.runtime.edgetpu.twin import Twin
@@ -207,16 +215,8 @@ class Guard:
         """Do nothing: the tensors have their memory."""
 
     def resize_tensor_input(self, input_index: int, tensor_size: Sequence[int]) -> None:
-        """Refuse: a compiled model has one shape, and its twin keeps to it.
-
-        Raises:
-            DeviceError: Always.
-        """
-        raise DeviceError(
-            "A model that was compiled for an Edge TPU has one shape.",
-            received=f"{tuple(tensor_size)} for tensor {input_index}",
-            next_step="Run it once for each sample.",
-        )
+        """Refuse, with a `DeviceError`: a compiled model has one shape, and its twin keeps to it."""
+        raise one_shape_error(input_index, tensor_size)
 
     def get_tensor(self, index: int) -> NDArray[Any]:
         """Return a copy of an input or output.

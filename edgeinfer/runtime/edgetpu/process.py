@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from edgeinfer.errors import DeviceError
 from edgeinfer.frozen import replace
-from edgeinfer.runtime.edgetpu.failure import CallerError, closed_error, delegate_words, failure
+from edgeinfer.runtime.edgetpu.failure import CallerError, closed_error, delegate_words, failure, one_shape_error
 from edgeinfer.runtime.edgetpu.handover import check_unchanged, close_all, hold_model, map_shared, nameless
 from edgeinfer.runtime.edgetpu.link import Link
 from edgeinfer.runtime.edgetpu.worker import DONE, Job, SharedTensor, places, views
@@ -243,11 +243,7 @@ class IsolatedInterpreter:
         Raises:
             DeviceError: Always.
         """
-        raise DeviceError(
-            "A model that was compiled for an Edge TPU has one shape.",
-            received=f"{tuple(tensor_size)} for tensor {input_index}",
-            next_step="Run it once for each sample.",
-        )
+        raise one_shape_error(input_index, tensor_size)
 
     def get_input_details(self) -> list[dict[str, Any]]:
         """Return one dictionary an input: name, index, shape, dtype and quantization."""
